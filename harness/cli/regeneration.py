@@ -1,0 +1,60 @@
+"""From a run of a scenario's full matrix to the candidate of its golden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.cli.catalogue import Catalogue, tickets
+from harness.golden.acceptance import GoldenError, candidate
+from harness.golden.document import Document
+from harness.golden.store import read_document
+from harness.prepare import prepare
+from harness.registry import load_pair
+from harness.report.record import reached
+from harness.report.words import why
+from harness.runner.dropped import collect
+from harness.verdict import Ending, Rung, Verdict
+
+__all__ = ["current", "ready", "refusals"]
+
+ABOUT_THE_GOLDEN = (Ending.MISSING_GOLDEN, Ending.STALE_GOLDEN, Ending.TAMPERED_GOLDEN, Ending.DRIFTED, None)
+"""Endings that a new golden would mend, and none at all."""
+
+
+def current(catalogue: Catalogue, name: str) -> dict[str, str]:
+    """Golden key -> case digest of every case that the scenario has today. Draws weights and inputs."""
+    scenario = catalogue.scenarios[name]
+    pair = load_pair(catalogue.pair or scenario.pair)
+    cases = (prepare(pair, scenario, ticket) for ticket in tickets(catalogue, [name]))
+    return {case.golden: case.digest for case in cases}
+
+
+def refusals(verdicts: Sequence[Verdict]) -> list[str]:
+    """One line for each case that forbids a new golden, because its parity does not hold."""
+    return [
+        f"{verdict.case}: {reached(verdict)}. {why(verdict)}"
+        for verdict in verdicts
+        if verdict.ending not in ABOUT_THE_GOLDEN or verdict.rung in (None, Rung.DIVERGED)
+    ]
+
+
+def ready(catalogue: Catalogue, name: str, dropped: Path) -> Path:
+    """Writes the candidate of a scenario from what its workers dropped and returns its header.
+
+    Accepted cases that were not run again are carried over where their digest is still the current one.
+    Raises GoldenError if nothing was dropped, or something that today's scenario does not have.
+    """
+    digests, fresh = current(catalogue, name), collect(dropped, name)
+    if not fresh:
+        raise GoldenError(f"no worker left an observation of scenario {name!r}: nothing can become its golden")
+    if foreign := [key for key, case in fresh.items() if digests.get(key) != case.digest]:
+        keys = ", ".join(foreign)
+        raise GoldenError(
+            f"scenario {name!r} is not the one that was run (cases {keys}): was it edited meanwhile, or are its "
+            "weights drawn differently each time? Run regenerate again"
+        )
+    accepted = read_document(catalogue.goldens, name)
+    kept: Mapping = accepted.cases if isinstance(accepted, Document) else {}
+    carried = {key: case for key, case in kept.items() if digests.get(key) == case.digest}
+    return candidate(catalogue.goldens, Document(scenario=name, cases={**carried, **fresh}))[0]

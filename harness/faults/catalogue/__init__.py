@@ -1,0 +1,27 @@
+"""The faults of `impl`, and its clean variations. All of it is data; how it is used is in `harness.faults`."""
+
+from pathlib import Path
+
+from harness.faults.catalogue import bridged, forward, layers, lifecycle, linen, routing, serving, training, variations
+from harness.faults.record import Catalogue
+
+__all__ = ["CATALOGUE"]
+
+_ROOT = Path(__file__).resolve().parents[3]
+
+CATALOGUE = Catalogue(
+    root=_ROOT,
+    pair="impl",
+    folder=str(_ROOT / "scenarios"),
+    faults=(
+        *forward.FAULTS,
+        *layers.FAULTS,
+        *training.FAULTS,
+        *lifecycle.FAULTS,
+        *serving.FAULTS,
+        *routing.FAULTS,
+        *linen.FAULTS,
+        *bridged.FAULTS,
+    ),
+    variations=variations.VARIATIONS,
+)

@@ -1,0 +1,97 @@
+"""From two modules and a task to a `Pair` that the harness can verify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, partial
+from types import MappingProxyType
+from typing import Any
+
+from harness.modules.draw import draw_batches, draw_weights
+from harness.modules.engine import Engine
+from harness.modules.graphs import graphs
+from harness.modules.linen_engine import linen_engine
+from harness.modules.nnx_engine import nnx_engine
+from harness.modules.programs import Binding, programs
+from harness.modules.spec import LinenModel, NnxModel, Task
+from harness.names import bind, renamed, table
+from harness.observation import Values
+from harness.pair import Pair, Side
+from harness.scenario import Scenario
+
+__all__ = ["module_pair"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+_WHYS = {
+    "structure": "Both modules must hold the same leaves, shapes, dtypes, parameter count and dropout rates.",
+    "forward": "Both modules must give the same output in eval mode from the same weights.",
+    "forward_train": "Both modules must give the same output in train mode and leave the same state behind.",
+    "grad": "Every loss term and the gradient of every weight must be the same.",
+    "train": "Weights, optimizer slots and statistics must stay the same over several optimizer steps.",
+    "state": "A call must change the same state on both sides, and dropout must do what it says on each.",
+    "taps": "The outputs of the modules inside, in forward order, show where a difference begins.",
+    "taps_train": "The same in train mode, where batch statistics take part.",
+}
+
+
+def module_pair(
+    name: str,
+    *,
+    linen: LinenModel,
+    nnx: NnxModel,
+    task: Task,
+    renames: Mapping[str, str] = _NOTHING,
+    stacks: Mapping[str, int] = _NOTHING,
+) -> Pair:
+    """A Linen and an NNX version of one module, ready for `harness run`: sides "linen" and "nnx".
+
+    renames: Linen path prefix -> NNX path prefix, for what the two call differently: {"Dense_0": "linear1"}.
+    stacks: which side stores scanned layers stacked, and on which axis; {} if neither or both do. See `names.bind`.
+    The modules are bound when a case is prepared; NameMapError then lists all that does not fit.
+    Programs: structure, forward, forward_train, grad, train (setting "steps"), state, taps, taps_train.
+    """
+    engines = (linen_engine(linen, task), nnx_engine(nnx, task))
+    bound = cache(partial(_bound, engines, task, renames, stacks))
+
+    def prepare(settings: Mapping[str, object], seed: int) -> tuple[Values, Values]:
+        steps = max(2, int(str(settings.get("steps", task.steps))))
+        return draw_weights(bound().names, seed), draw_batches(task.inputs, seed, steps)
+
+    def side(engine: Engine) -> Side:
+        offers = programs(engine, bound)
+        return Side(
+            name=engine.name,
+            frameworks=frozenset({engine.name}),
+            programs=offers,
+            graphs=partial(graphs, engine, task, bound),
+        )
+
+    return Pair(
+        name=name,
+        sides={engine.name: side(engine) for engine in engines},
+        prepare=prepare,
+        scenarios=_scenarios(name, task),
+        table=lambda settings: table(bound().names),
+    )
+
+
+def _scenarios(name: str, task: Task) -> dict[str, Scenario]:
+    """One scenario for each program. Every one of them is a parity of the two sides."""
+    return {
+        program: Scenario(why=why, program=program, pair=name, allow=tuple(task.allow.get(program, ())))
+        for program, why in _WHYS.items()
+    }
+
+
+def _bound(
+    engines: tuple[Engine, Engine], task: Task, renames: Mapping[str, str], stacks: Mapping[str, int]
+) -> Binding:
+    """The name map, and the modules that both sides are seen to call. Traced abstractly; no weight is made for it."""
+    batch = {key: array[0] for key, array in draw_batches(task.inputs, 0, 1).items()}
+    left, right = (engine.leaves(batch) for engine in engines)
+    # First, so that a misfit is told as one and not as an error from inside the module's call.
+    names = bind(left, right, renames, stacks)
+    tapped = [dict.fromkeys(path for path, _ in engine.tapped(batch)) for engine in engines]
+    modules = {path: renamed(path, renames) for path in tapped[0] if renamed(path, renames) in tapped[1]}
+    return Binding(names=names, modules=modules)

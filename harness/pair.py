@@ -1,0 +1,81 @@
+"""Two implementations of one thing. The harness knows nothing else of a code base than what stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.case import Case
+from harness.observation import Values
+from harness.scenario import Run, Scenario
+
+__all__ = ["NoGraphs", "NoStepper", "Pair", "Parts", "Program", "Side", "Stepper"]
+
+Program = Callable[[Case, Run], Mapping[str, Values]]
+"""Runs and returns channel -> (neutral name -> array). Raises as the code base raises; the harness makes it a value."""
+
+
+Parts = Mapping[str, Callable[[], Any]]
+"""Name of a function that a program compiles -> what lowers it, to a `harness.recorder.Lowered`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepper:
+    """A train step ready to be timed.
+
+    once: makes one step, changing the stepper's own state, and returns arrays of it to wait for.
+    compiled: sizes in bytes from the compiled step's memory analysis: "temp", "output", "argument".
+    """
+
+    once: Callable[[], object]
+    compiled: Mapping[str, int]
+
+
+class NoStepper(ValueError):
+    """A side that offers no train step to be timed."""
+
+
+class NoGraphs(ValueError):
+    """A pair that offers nothing that could be proved."""
+
+
+def _no_stepper(case: Case) -> Stepper:
+    raise NoStepper(f"{case.name}: this pair's sides offer no stepper, so `harness bench` has nothing to time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One implementation: its name, the frameworks that its own modules must be seen to use, and its programs.
+
+    frameworks: {"linen"}, {"nnx"} or both (a partly migrated side). Attestation refuses a run that traced others.
+    stepper: a compiled train step of a case, for `harness bench`.
+    graphs: settings -> program -> part of it -> what lowers that part on abstract values. The parts are all that the
+        program compiles. A program that offers none is never proved.
+    """
+
+    name: str
+    frameworks: frozenset[str]
+    programs: Mapping[str, Program]
+    stepper: Callable[[Case], Stepper] = _no_stepper
+    graphs: Callable[[Mapping[str, object]], Mapping[str, Parts]] = lambda settings: {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two (or more) sides of one thing, and how a scenario becomes weights and inputs for them.
+
+    prepare: (settings, seed) -> (weights, inputs), all in NumPy, the same for every side.
+    scenarios: scenarios that come with the pair (a user's pair may bring its own); name -> Scenario.
+    precision: settings -> name of the dtype that is computed in; goldens of coarser dtypes may drift further.
+    models: name -> settings of models at full size, for `harness prove --model`.
+    table: neutral name -> side name -> address, for the report: the migration guide that the user wanted anyway.
+    """
+
+    name: str
+    sides: Mapping[str, Side]
+    prepare: Callable[[Mapping[str, object], int], tuple[Values, Values]]
+    scenarios: Mapping[str, Scenario] = field(default_factory=dict)
+    models: Mapping[str, Callable[[], Mapping[str, object]]] = field(default_factory=dict)
+    table: Callable[[Mapping[str, object]], Mapping[str, Mapping[str, str]]] | None = None
+    precision: Callable[[Mapping[str, object]], str] = lambda settings: ""

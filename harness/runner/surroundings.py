@@ -1,0 +1,32 @@
+"""The environment variables of a worker. The user's own settings always win."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["cache_folder", "surroundings"]
+
+DEFAULTS = {
+    "JAX_PLATFORMS": "cpu",
+    # Small programs are cached too: a run consists of hundreds of them.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    # Sets are walked in one order by every worker, so that verdicts do not depend on who reached them.
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Where workers keep compiled programs between runs: JAX_COMPILATION_CACHE_DIR, else the user's cache folder."""
+    if chosen := environment.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(chosen)
+    home = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME") or Path.home()) / ".cache"
+    return Path(home) / "linen-nnx-harness" / "jax"
+
+
+def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
+    """A worker's environment, given the parent's."""
+    return {**DEFAULTS, "JAX_COMPILATION_CACHE_DIR": str(cache_folder(environment)), **environment}

@@ -1,0 +1,28 @@
+"""Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, save, load."""
+
+from impl.checkpoint.comparison import CheckpointComparison, LeafDifference, NotCompared, compare
+from impl.checkpoint.conversion import ConversionReport, convert
+from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.inspection import Inspection, inspect
+from impl.checkpoint.leaf import KeyArray
+from impl.checkpoint.rendering import as_data, comparison_text, conversion_text, inspection_text
+from impl.checkpoint.store import load_tree, save_tree
+
+__all__ = [
+    "CheckpointComparison",
+    "CheckpointError",
+    "ConversionReport",
+    "Inspection",
+    "KeyArray",
+    "LeafDifference",
+    "NotCompared",
+    "as_data",
+    "compare",
+    "comparison_text",
+    "conversion_text",
+    "convert",
+    "inspect",
+    "inspection_text",
+    "load_tree",
+    "save_tree",
+]

@@ -1,0 +1,104 @@
+"""The three records as text for a terminal and as plain data for JSON. Nothing is decided here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from impl.checkpoint.comparison import CheckpointComparison
+from impl.checkpoint.conversion import ConversionReport
+from impl.checkpoint.inspection import Inspection
+
+__all__ = ["as_data", "comparison_text", "conversion_text", "inspection_text"]
+
+
+def as_data(record: ConversionReport | CheckpointComparison | Inspection) -> dict[str, Any]:
+    """A record as dicts, lists, numbers and strings, ready for json.dumps; a comparison gets its outcome too."""
+    data = _plain(record)
+    if isinstance(record, CheckpointComparison):
+        data["outcome"] = record.outcome
+    return data
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(child) for child in value]
+    if (isinstance(value, float) and value in (float("inf"), float("-inf"))) or value != value:
+        return str(value)  # JSON has no infinity
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def _table(rows: list[list[Any]], headers: list[str]) -> str:
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+
+
+def _facts(rows: list[tuple[str, Any]]) -> str:
+    return tabulate([row for row in rows if row[1] != ""], tablefmt="plain", disable_numparse=True)
+
+
+def _listed(title: str, lines: list[str]) -> list[str]:
+    return [f"{title}:", *(f"  {line}" for line in lines)] if lines else []
+
+
+def _counts(counts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def inspection_text(record: Inspection) -> str:
+    """An inspection: the facts, then one row a leaf."""
+    facts = [
+        ("checkpoint", record.path),
+        ("dialect", record.dialect),
+        *((group, words) for group, words in record.layout.items()),
+        ("optimizer", record.optimizer),
+        ("step", record.step_dtype or "none"),
+        ("leaves", f"{record.leaves} ({_counts(record.dtypes)})"),
+        ("bytes", f"{record.bytes} ({_counts(record.bytes_by_part)}), on disk {record.bytes_on_disk}"),
+        ("other state", _counts(record.aux) or "none"),
+        ("metadata", _counts(record.custom_metadata)),
+    ]
+    rows = [[row.path, "x".join(map(str, row.shape)) or "scalar", row.dtype, row.bytes] for row in record.rows]
+    table = _table(rows, ["leaf", "shape", "dtype", "bytes"])
+    return "\n".join([_facts(facts), *_listed("notes", list(record.notes)), "", table])
+
+
+def conversion_text(record: ConversionReport) -> str:
+    """A conversion: from, to, how much, and what was left out."""
+    facts = [
+        ("from", f"{record.source} ({record.source_dialect})"),
+        ("to", f"{record.target} ({record.target_dialect})"),
+        *((group, words) for group, words in record.groups.items()),
+        ("written", f"{record.leaves} leaves, {record.bytes} bytes"),
+    ]
+    dropped = [f"{row.path}: {row.reason}" for row in record.dropped]
+    return "\n".join([_facts(facts), *_listed("left out", dropped), *_listed("notes", list(record.notes))])
+
+
+def comparison_text(record: CheckpointComparison) -> str:
+    """A comparison: the outcome, the counts, every difference, and what was not compared."""
+    facts = [
+        ("left", f"{record.left} ({record.left_dialect})"),
+        ("right", f"{record.right} ({record.right_dialect})"),
+        ("outcome", record.outcome),
+        ("compared", f"{record.compared} leaves ({record.values})"),
+        ("found", f"{record.missing} missing, {record.extra} extra, {record.differing} differing"),
+    ]
+    rows = [
+        [row.part, row.path, row.reason, row.left, row.right, *_gap(row.reason, row.max_abs, row.max_rel, row.ulp)]
+        for row in record.differences
+    ]
+    headers = ["part", "leaf", "what", "left", "right", "max abs", "max rel", "ulp"]
+    table = ["", _table(rows, headers)] if rows else []
+    skipped = [f"{row.part} ({row.leaves} leaves): {row.reason}" for row in record.not_compared]
+    return "\n".join([_facts(facts), *_listed("not compared", skipped), *_listed("notes", list(record.notes)), *table])
+
+
+def _gap(reason: str, max_abs: float, max_rel: float, ulp: int) -> list[str]:
+    return [f"{max_abs:.3g}", f"{max_rel:.3g}", str(ulp) if ulp >= 0 else "-"] if reason == "value" else ["-", "-", "-"]

@@ -1,0 +1,7 @@
+"""The decoder in native Flax Linen."""
+
+from impl.linen.engine import Engine
+from impl.linen.taps import taps
+from impl.linen.trainer import Trainer
+
+__all__ = ["Engine", "Trainer", "taps"]

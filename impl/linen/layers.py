@@ -1,0 +1,119 @@
+"""Linen layers that every decoder block is made of: norms, dense projections, the MLP."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from impl import initializers
+from impl.config import ModelConfig
+from impl.math.gates import gate
+from impl.math.norm import apply_scale
+from impl.params import input_projections
+
+__all__ = ["LayerNorm", "Mlp", "RMSNorm", "block_norm", "dense", "dropout"]
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis [..., E], computed in float32, result in `dtype`.
+
+    Flax normalises; the scale is ours because Flax offers no offset and, in bfloat16, Linen and NNX multiply by it in
+    different dtypes. The scale is cast to `dtype`, `offset` is added, then it multiplies.
+    """
+
+    dtype: jnp.dtype
+    weight_dtype: jnp.dtype
+    epsilon: float = 1e-6
+    offset: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        first = nn.initializers.ones if self.offset == 0.0 else nn.initializers.zeros
+        scale = self.param("scale", nn.with_logical_partitioning(first, ("norm",)), x.shape[-1:], self.weight_dtype)
+        normalised = nn.RMSNorm(epsilon=self.epsilon, dtype=self.dtype, use_scale=False, name="normalise")(x)
+        return apply_scale(normalised, scale, offset=self.offset, dtype=self.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Mean and variance norm over the last axis [..., E] with scale offset and bias; dtypes as in RMSNorm."""
+
+    dtype: jnp.dtype
+    weight_dtype: jnp.dtype
+    epsilon: float = 1e-6
+    offset: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        axes, shape = ("norm",), x.shape[-1:]
+        first = nn.initializers.ones if self.offset == 0.0 else nn.initializers.zeros
+        scale = self.param("scale", nn.with_logical_partitioning(first, axes), shape, self.weight_dtype)
+        bias = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, axes), shape, self.weight_dtype)
+        normalised = nn.LayerNorm(
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            use_scale=False,
+            use_bias=False,
+            use_fast_variance=False,
+            name="normalise",
+        )(x)
+        return apply_scale(normalised, scale, offset=self.offset, dtype=self.dtype) + bias.astype(self.dtype)
+
+
+def block_norm(config: ModelConfig, name: str, epsilon: float) -> nn.Module:
+    """The norm that `config`'s decoder uses."""
+    kind = LayerNorm if config.decoder_block == "gpt3" else RMSNorm
+    return kind(
+        dtype=jnp.dtype(config.dtype),
+        weight_dtype=jnp.dtype(config.weight_dtype),
+        epsilon=epsilon,
+        offset=config.norm_offset,
+        name=name,
+    )
+
+
+def dense(
+    config: ModelConfig,
+    name: str,
+    features: tuple[int, ...],
+    axes: tuple[str, ...],
+    contracted: int,
+    bias: bool,
+) -> nn.DenseGeneral:
+    """A projection of the last `contracted` axes onto `features`; `axes` are the kernel's logical names."""
+    first = initializers.query_kernel(config) if name == "query" else initializers.kernel()
+    return nn.DenseGeneral(
+        features=features,
+        axis=tuple(range(-contracted, 0)),
+        use_bias=bias,
+        dtype=jnp.dtype(config.dtype),
+        param_dtype=jnp.dtype(config.weight_dtype),
+        kernel_init=nn.with_logical_partitioning(first, axes),
+        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[contracted:]),
+        name=name,
+    )
+
+
+def dropout(config: ModelConfig, name: str) -> nn.Dropout:
+    """Dropout with one mask for all positions of a row."""
+    return nn.Dropout(rate=config.dropout_rate, broadcast_dims=(-2,), name=name)
+
+
+class Mlp(nn.Module):
+    """Gated (two activations) or plain (one) MLP [B, T, E] -> [B, T, E]; gpt3 norms its input here."""
+
+    config: ModelConfig
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        config = self.config
+        bias = config.mlp_bias or config.decoder_block == "gpt3"
+        if config.decoder_block == "gpt3":
+            x = block_norm(config, "mlp_layer_norm", config.normalization_layer_epsilon)(x)
+        projections = tuple(
+            dense(config, name, (config.mlp_dim,), ("embed", "mlp"), 1, bias)(x) for name in input_projections(config)
+        )
+        hidden = gate(config.mlp_activations, projections)
+        hidden = dropout(config, "dropout")(hidden, deterministic=self.deterministic)
+        return dense(config, "wo", (config.emb_dim,), ("mlp", "embed"), 1, bias)(hidden)

@@ -1,0 +1,96 @@
+"""The Linen decoder model: embedding, blocks (a loop or nn.scan, with or without nn.remat), final norm and head."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from impl import initializers, remat
+from impl.config import ModelConfig
+from impl.head import finish, rounded_table
+from impl.linen.blocks import BLOCK_CLASSES
+from impl.linen.layers import block_norm, dense, dropout
+from impl.math.head import tied_logits
+from impl.serving.kv import Mode
+
+__all__ = ["Decoder", "Transformer", "embed"]
+
+
+class Decoder(nn.Module):
+    """Embedded tokens [B, T, E] -> logits [B, T, V], or the last hidden state [B, T, E] where the head is tied."""
+
+    config: ModelConfig
+    mode: Mode = "train"
+    deterministic: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        config = self.config
+        if config.trainable_position_size:
+            x = x + embed(config, "position_embedder", config.trainable_position_size)(positions)
+        x = dropout(config, "dropout")(x, deterministic=self.deterministic)
+        x = self._scanned(x, positions, segment_ids) if config.scan_layers else self._looped(x, positions, segment_ids)
+        x = block_norm(config, "decoder_norm", config.normalization_layer_epsilon)(x)
+        if config.logits_via_embedding:
+            return x
+        return dense(config, "logits_dense", (config.vocab_size,), ("embed_vocab", "vocab"), 1, False)(x)
+
+    @property
+    def _block(self) -> type[nn.Module]:
+        block, name = BLOCK_CLASSES[self.config.decoder_block], self.config.remat_policy
+        if name == "none":
+            return block
+        # Under scan XLA cannot merge the recomputation with the forward pass, so the barrier would only cost time.
+        return nn.remat(block, policy=remat.policy(name), prevent_cse=not self.config.scan_layers)
+
+    def _looped(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        for layer in range(self.config.num_decoder_layers):
+            block = self._block(self.config, self.mode, self.deterministic, name=f"layers_{layer}")
+            x = block(x, positions, segment_ids)
+        return x
+
+    def _scanned(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        def step(block: nn.Module, carry: jax.Array, at: jax.Array, segments: jax.Array) -> tuple[jax.Array, None]:
+            return block(carry, at, segments), None
+
+        scan = nn.scan(
+            step,
+            variable_axes={"params": self.config.param_scan_axis, "cache": 0, "intermediates": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast, nn.broadcast),
+            length=self.config.num_decoder_layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        x, _ = scan(self._block(self.config, self.mode, self.deterministic, name="layers"), x, positions, segment_ids)
+        return x
+
+
+class Transformer(nn.Module):
+    """Tokens int [B, T], positions int [B, T], segment ids int [B, T] (0 is padding) -> logits [B, T, V] in dtype."""
+
+    config: ModelConfig
+    mode: Mode = "train"
+    deterministic: bool = True
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        config = self.config
+        embedder = embed(config, "token_embedder", config.vocab_size)
+        decoder = Decoder(config, self.mode, self.deterministic, name="decoder")
+        x = decoder(embedder(tokens), positions, segment_ids)
+        if config.logits_via_embedding and config.round_tied_table:
+            return finish(tied_logits(x, rounded_table(embedder.embedding)), config)
+        return finish(embedder.attend(x) if config.logits_via_embedding else x, config)
+
+
+def embed(config: ModelConfig, name: str, rows: int) -> nn.Embed:
+    """A table [rows, E] looked up in dtype."""
+    return nn.Embed(
+        num_embeddings=rows,
+        features=config.emb_dim,
+        dtype=jnp.dtype(config.dtype),
+        param_dtype=jnp.dtype(config.weight_dtype),
+        embedding_init=nn.with_logical_partitioning(initializers.embedding(), ("vocab", "embed_vocab")),
+        name=name,
+    )

@@ -1,0 +1,39 @@
+"""Grouped-query softmax attention."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from impl.math.head import soft_capped
+
+__all__ = ["MASKED", "attend"]
+
+MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
+"""The logit of a masked key: finite, so that a row in which all is masked becomes uniform instead of NaN."""
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, *, soft_cap: float = 0.0) -> jax.Array:
+    """Each query's mean of the values, weighted by the softmax of its dot products with the keys.
+
+    query [B, T, H, D], key and value [B, S, K, D], mask bool [B, T, S] -> [B, T, H, D] in query's dtype. Query head h
+    reads key head h // G. Nothing is scaled by sqrt(D): the caller scales the query.
+
+    Dot products are taken in the inputs' dtype, then cast to float32; soft cap, mask and softmax are float32; the
+    weights are cast to value's dtype before they multiply. A query that may attend to nothing gets the plain mean of
+    all S values. `soft_cap` as in `impl.math.head.soft_capped`, applied before the mask.
+
+    Raises ValueError if H is not a multiple of K, or if soft_cap is negative.
+    """
+    batch, length, heads, size = query.shape
+    key_heads = key.shape[2]
+    if heads % key_heads:
+        raise ValueError(
+            f"{heads} query heads cannot share {key_heads} key heads evenly: make the first a multiple of the second"
+        )
+    grouped = query.reshape(batch, length, key_heads, heads // key_heads, size)
+    logits = jnp.einsum("btkgd,bskd->bkgts", grouped, key).astype(jnp.float32)
+    logits = jnp.where(mask[:, None, None], soft_capped(logits, soft_cap), MASKED)
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)
+    return mixed.reshape(query.shape).astype(query.dtype)

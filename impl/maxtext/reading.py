@@ -1,0 +1,201 @@
+"""From a mapping of MaxText's keys to a ModelConfig, with an account of every key that was not taken."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from impl.config import BLOCKS, REMAT_POLICIES, ConfigError, ModelConfig
+from impl.maxtext.keys import BLOCKS_ELSEWHERE, DEFAULTS, NEUTRAL, OF_NO_MATTER, READ_BY, SCALED
+from impl.names import nearest
+
+__all__ = ["Ignored", "Reading", "from_maxtext", "read", "read_maxtext"]
+
+_WIDENING = {"activations_in_float32": "activations", "logits_dot_in_fp32": "the head"}
+"""Keys that compute one thing in float32: they change nothing where everything is."""
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A key of the file that the model does not depend on, its value as text, and why."""
+
+    key: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The model that a file describes, and the keys that do not describe it, in the file's order."""
+
+    config: ModelConfig
+    ignored: tuple[Ignored, ...]
+
+
+def from_maxtext(mapping: Mapping[str, Any]) -> ModelConfig:
+    """The model of MaxText's keys, base_* or resolved. `read` also says which keys were of no matter."""
+    return read(mapping).config
+
+
+def read_maxtext(path: Path) -> ModelConfig:
+    """The model of a file: models/*.yml, or the JSON of a resolved configuration. The file's name is the model's."""
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise ConfigError(f"{path}: cannot be read ({reason}): give one of MaxText's model files") from problem
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path}: holds no keys and values: give one of MaxText's model files")
+    model = content.get("model", content)
+    if not isinstance(model, dict):
+        raise ConfigError(f"{path}: 'model' is {model!r}, expected keys and values")
+    return from_maxtext({"model_name": path.stem, **model})
+
+
+def read(mapping: Mapping[str, Any]) -> Reading:
+    """The model and the account. Raises ConfigError for what does not exist here, and for a key that nobody knows."""
+    _refuse_block(mapping)
+    _refuse_foreign(mapping)
+    values = {key: mapping.get(key, default) for key, default in DEFAULTS.items()}
+    values |= {name: _size(mapping, name) for name in SCALED}
+    settings = _settings(mapping, values)
+    typed = {key: _typed(key, value) for key, value in settings.items()}
+    config = ModelConfig(**{"name": str(mapping.get("model_name", "maxtext")), **typed})
+    return Reading(config=config, ignored=_account(mapping, config))
+
+
+def _refuse_block(mapping: Mapping[str, Any]) -> None:
+    block = mapping.get("decoder_block", DEFAULTS["decoder_block"])
+    if block in BLOCKS:
+        return
+    raise ConfigError(
+        f"decoder_block {block!r} does not exist here"
+        f"{'' if str(block) in BLOCKS_ELSEWHERE else ', nor in MaxText'}: there are {', '.join(BLOCKS)}"
+    )
+
+
+def _refuse_foreign(mapping: Mapping[str, Any]) -> None:
+    """Raises ConfigError for every value that shapes a model in a way that does not exist here, and unknown keys."""
+    problems = []
+    for key, value in mapping.items():
+        plain = tuple(value) if isinstance(value, list) else value
+        if key in NEUTRAL and plain not in NEUTRAL[key][0]:
+            allowed, words = NEUTRAL[key]
+            problems.append(f"{key}={value!r}: {words}; only {allowed[0]!r} can be read")
+        if key in _WIDENING and value and mapping.get("dtype", DEFAULTS["dtype"]) != "float32":
+            problems.append(f"{key}={value!r}: {_WIDENING[key]} computes in dtype here; set dtype to float32")
+        if not (_taken(key) or _why_ignored(key)):
+            problems.append(nearest(f"{key}: unknown, and might shape the model", key, _known()))
+    block, positions = mapping.get("decoder_block", "llama2"), mapping.get("trainable_position_size", -1)
+    if block != "gpt3" and _number(positions) > 0:
+        problems.append(f"trainable_position_size={positions}: {block} turns its heads as well there, not here; use -1")
+    local, shared = mapping.get("local_rope_max_timescale", -1), mapping.get("rope_max_timescale", 10_000)
+    if block == "gemma2" and _number(local) > 0 and _number(local) != _number(shared):
+        problems.append(f"local_rope_max_timescale={local}: local and global layers share one rotation here; use -1")
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def _known() -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*DEFAULTS, *(f"base_{name}" for name in SCALED), *NEUTRAL, *READ_BY)))
+
+
+def _taken(key: str) -> bool:
+    return key in DEFAULTS or key in ("global_parameter_scale", "model_name") or key.removeprefix("base_") in SCALED
+
+
+def _why_ignored(key: str) -> str:
+    """Why a key that is not taken is of no matter; "" when nobody knows."""
+    if key in NEUTRAL or key in _WIDENING:
+        return "its value changes nothing"
+    if key in READ_BY:
+        return "no decoder block that exists here reads it"
+    return next((why for pattern, why in OF_NO_MATTER if re.fullmatch(pattern, key)), "")
+
+
+def _size(mapping: Mapping[str, Any], name: str) -> Any:
+    """A size: resolved where the file has it, else the base size, which global_parameter_scale must leave alone."""
+    base, scale = mapping.get(f"base_{name}", DEFAULTS[name]), mapping.get("global_parameter_scale", 1)
+    if name in mapping:
+        if scale == 1 and f"base_{name}" in mapping and mapping[name] != base:
+            raise ConfigError(f"{name}={mapping[name]!r} and base_{name}={base!r} differ at scale 1: keep one of them")
+        return mapping[name]
+    if scale != 1:
+        raise ConfigError(f"global_parameter_scale={scale!r} needs resolved sizes: give {name} beside base_{name}")
+    return base
+
+
+def _settings(mapping: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of ModelConfig from MaxText's values, its quirks applied."""
+    block = values["decoder_block"]
+    for key in READ_BY.keys() & values.keys():
+        if block not in READ_BY[key]:
+            values[key] = ModelConfig.__dataclass_fields__[key].default
+    dropout = values.pop("enable_dropout")
+    tied = bool(values["logits_via_embedding"])
+    name, kind = str(mapping.get("model_name", "")), str(values["rope_type"]).lower()
+    # A model's name alone switches on the slowed frequencies, whatever rope_type says.
+    values["rope_type"] = "llama3.1" if "llama3.1" in name or kind.startswith("llama3.1") else kind
+    # An untied head is neither divided nor capped; the tied one multiplies by a table rounded to bfloat16.
+    values["normalize_embedding_logits"] = tied and values["normalize_embedding_logits"]
+    values["final_logits_soft_cap"] = values["final_logits_soft_cap"] if tied else 0.0
+    values["round_tied_table"] = tied
+    values["dropout_rate"] = values["dropout_rate"] if dropout else 0.0
+    values["trainable_position_size"] = max(0, _typed("trainable_position_size", values["trainable_position_size"]))
+    if values["remat_policy"] not in REMAT_POLICIES:
+        values["remat_policy"] = "full"
+    if "max_prefill_predict_length" not in mapping and _number(values["max_target_length"]) <= 64:
+        values["max_prefill_predict_length"] = max(1, int(values["max_target_length"]) // 2)
+    return values
+
+
+def _typed(key: str, value: Any) -> Any:
+    """`value` as the type of the field: YAML reads 1e-6 as text, and MaxText writes None where there is no cap."""
+    default = ModelConfig.__dataclass_fields__[key].default
+    if isinstance(default, tuple):
+        if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+            return tuple(value)
+    elif isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+    elif isinstance(default, str):
+        if isinstance(value, str):
+            return value
+    elif value is None and key.endswith("soft_cap"):
+        return 0.0
+    elif not isinstance(value, bool):
+        number = _number(value)
+        if math.isfinite(number) and (isinstance(default, float) or number == int(number)):
+            return float(number) if isinstance(default, float) else int(number)
+    raise ConfigError(f"{key}={value!r}: expected a {type(default).__name__}, such as {default!r}")
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _account(mapping: Mapping[str, Any], config: ModelConfig) -> tuple[Ignored, ...]:
+    """Every key of the file that the model does not depend on, with the reason."""
+    rows = []
+    for key, value in mapping.items():
+        reason = _why_ignored(key) if not _taken(key) else ""
+        if key in READ_BY and config.decoder_block not in READ_BY[key]:
+            reason = f"{config.decoder_block} does not read it"
+        if key in ("normalize_embedding_logits", "final_logits_soft_cap") and not config.logits_via_embedding:
+            reason = "only a tied head reads it"
+        if key == "remat_policy" and value not in REMAT_POLICIES:
+            reason = "no such policy here; full recomputation gives the same numbers"
+        if reason:
+            rows.append(Ignored(key, json.dumps(value, default=str), reason))
+    return tuple(rows)

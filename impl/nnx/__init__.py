@@ -1,0 +1,7 @@
+"""The decoder in native Flax NNX."""
+
+from impl.nnx.engine import Engine
+from impl.nnx.taps import taps
+from impl.nnx.trainer import Trainer
+
+__all__ = ["Engine", "Trainer", "taps"]

@@ -1,0 +1,86 @@
+"""Decoder blocks in NNX: the pre-norm block of llama2, mistral and qwen3, gemma2's pair of sublayers, gpt3's block."""
+
+from __future__ import annotations
+
+import jax
+from flax import nnx
+
+from impl.config import ModelConfig
+from impl.nnx.attention import Attention
+from impl.nnx.layers import Mlp, block_norm, dropout
+from impl.serving.kv import Mode
+
+__all__ = ["BLOCK_CLASSES", "Gemma2Block", "Gpt3Block", "LlamaBlock"]
+
+
+class LlamaBlock(nnx.Module):
+    """x + attention(norm(x)), then + mlp(norm(.)). [B, T, E] -> [B, T, E]."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0):
+        epsilon = config.normalization_layer_epsilon
+        self.pre_self_attention_layer_norm = block_norm(config, epsilon, rngs)
+        self.self_attention = Attention(config, rngs=rngs, slots=slots)
+        self.post_self_attention_layer_norm = block_norm(config, epsilon, rngs)
+        self.mlp = Mlp(config, rngs=rngs)
+        self.dropout = dropout(config, rngs)
+
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        x = x + self.self_attention(self.pre_self_attention_layer_norm(x), positions, segment_ids, mode)
+        x = x + self.mlp(self.post_self_attention_layer_norm(x))
+        return self.dropout(x)
+
+
+class Gpt3Block(nnx.Module):
+    """x + attention(norm(x)), then + mlp(.), which norms its own input. [B, T, E] -> [B, T, E]."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0):
+        self.pre_self_attention_norm = block_norm(config, config.normalization_layer_epsilon, rngs)
+        self.self_attention = Attention(config, rngs=rngs, slots=slots)
+        self.mlp = Mlp(config, rngs=rngs)
+        self.dropout = dropout(config, rngs)
+
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        x = x + self.self_attention(self.pre_self_attention_norm(x), positions, segment_ids, mode)
+        return self.dropout(x + self.mlp(x))
+
+
+class Gemma2Block(nnx.Module):
+    """A local (sliding-window) sublayer, then a global one, each with optional norms after attention and MLP.
+
+    The block norms use epsilon 1e-6 whatever the configuration says, as MaxText does; only the final norm follows it.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0):
+        self.config = config
+        for part, window in (("local", config.sliding_window_size), ("global", -1)):
+            setattr(self, f"pre_self_attention_norm_{part}", block_norm(config, 1e-6, rngs))
+            setattr(self, f"self_attention_{part}", Attention(config, rngs=rngs, window=window, slots=slots))
+            if config.use_post_attn_norm:
+                setattr(self, f"post_self_attention_norm_{part}", block_norm(config, 1e-6, rngs))
+            setattr(self, f"pre_ffw_norm_{part}", block_norm(config, 1e-6, rngs))
+            setattr(self, f"mlp_{part}", Mlp(config, rngs=rngs))
+            if config.use_post_ffw_norm:
+                setattr(self, f"post_ffw_norm_{part}", block_norm(config, 1e-6, rngs))
+            setattr(self, f"dropout_{part}", dropout(config, rngs))
+
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        for part in ("local", "global"):
+            normed = getattr(self, f"pre_self_attention_norm_{part}")(x)
+            mixed = getattr(self, f"self_attention_{part}")(normed, positions, segment_ids, mode)
+            if self.config.use_post_attn_norm:
+                mixed = getattr(self, f"post_self_attention_norm_{part}")(mixed)
+            x = x + mixed
+            hidden = getattr(self, f"mlp_{part}")(getattr(self, f"pre_ffw_norm_{part}")(x))
+            if self.config.use_post_ffw_norm:
+                hidden = getattr(self, f"post_ffw_norm_{part}")(hidden)
+            x = getattr(self, f"dropout_{part}")(x + hidden)
+        return x
+
+
+BLOCK_CLASSES: dict[str, type[nnx.Module]] = {
+    "gemma2": Gemma2Block,
+    "gpt3": Gpt3Block,
+    "llama2": LlamaBlock,
+    "mistral": LlamaBlock,
+    "qwen3": LlamaBlock,
+}

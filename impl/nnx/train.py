@@ -1,0 +1,100 @@
+"""The NNX train step: a pure function of (state, batch) around merge and split of TrainStateNNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from impl.config import ModelConfig
+from impl.math.accumulation import strided
+from impl.training.objective import Batch, Terms, clipped, global_norm, metrics, objective, scaled
+from impl.training.settings import TrainSettings
+
+__all__ = ["grads_of", "on_leaves", "train_step"]
+
+
+def grads_of(model: nnx.Module, batch: Batch, settings: TrainSettings) -> tuple[nnx.State, Terms]:
+    """Gradients of the loss by the model's Params, and the loss terms, over all microbatches.
+
+    Whatever else the forward pass changed (rng counters) is written back into `model`.
+    """
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    differentiate = jax.grad(_loss(graphdef, settings), has_aux=True)
+    if settings.gradient_accumulation_steps == 1:
+        grads, (terms, rest) = differentiate(params, rest, batch)
+    else:
+        grads, terms, rest = _accumulated(differentiate, params, rest, batch, settings)
+    nnx.update(model, rest)
+    return grads, terms
+
+
+def _loss(graphdef: Any, settings: TrainSettings) -> Callable[..., tuple[jax.Array, tuple[Terms, nnx.State]]]:
+    def loss(params: nnx.State, rest: nnx.State, batch: Batch) -> tuple[jax.Array, tuple[Terms, nnx.State]]:
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        value, terms = objective(model(batch.tokens, batch.positions, batch.segment_ids), batch, settings)
+        return value, (terms, nnx.state(model, nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))))
+
+    return loss
+
+
+def _accumulated(
+    differentiate: Callable[..., Any], params: nnx.State, rest: nnx.State, batch: Batch, settings: TrainSettings
+) -> tuple[nnx.State, Terms, nnx.State]:
+    """Gradients summed over strided microbatches; the rng counters advance through the carry."""
+    count = settings.gradient_accumulation_steps
+
+    def step(carry: tuple[Any, Terms, nnx.State], part: Batch) -> tuple[tuple[Any, Terms, nnx.State], None]:
+        total, sums, rest = carry
+        grads, (terms, rest) = differentiate(params, rest, part)
+        return (*jax.tree.map(jnp.add, (total, sums), (grads, terms)), rest), None
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    start = (zeros, Terms(*[jnp.zeros((), jnp.float32)] * len(Terms._fields)), rest)
+    (total, terms, rest), _ = jax.lax.scan(step, start, Batch(*[strided(field, count) for field in batch]))
+    return scaled(total, terms.weights), terms, rest
+
+
+def train_step(
+    config: ModelConfig, settings: TrainSettings, graphdef: Any
+) -> Callable[[nnx.State, Batch], tuple[nnx.State, dict[str, jax.Array]]]:
+    """(state, batch) -> (state after one update, metrics). `graphdef` is the static half of a split TrainStateNNX.
+
+    Dropout keys come from the rng counters in the state. Intermediates never leave the step.
+    """
+
+    def step(state: nnx.State, batch: Batch) -> tuple[nnx.State, dict[str, jax.Array]]:
+        train_state = nnx.merge(graphdef, state)
+        if config.dropout_rate:
+            train_state.model.train()
+        else:
+            train_state.model.eval()
+        grads, terms = grads_of(train_state.model, batch, settings)
+        raw_norm = global_norm(grads)
+        grads = clipped(grads, raw_norm, settings)
+        train_state.apply_gradients(grads)
+        params = nnx.state(train_state.model, nnx.Param)
+        norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(grads), "param_norm": global_norm(params)}
+        return nnx.state(train_state, nnx.Not(nnx.Intermediate)), metrics(terms, norms, settings)
+
+    return step
+
+
+def on_leaves(step: Callable[..., Any], structure: jax.tree_util.PyTreeDef) -> Callable[..., Any]:
+    """`step` on the leaves of the state instead of the State: (leaves, batch) -> (leaves, metrics).
+
+    jax.jit dispatches a list of arrays several times faster than a State, whose Variables are flattened in Python.
+    Raises ValueError while tracing if the step does not return a state of the same structure.
+    """
+
+    def run(leaves: list[jax.Array], batch: Batch) -> tuple[list[jax.Array], dict[str, jax.Array]]:
+        state, metrics = step(jax.tree.unflatten(structure, leaves), batch)
+        after, found = jax.tree.flatten(state)
+        if found != structure:
+            raise ValueError(f"the train step changed the structure of the state: {found} instead of {structure}")
+        return after, metrics
+
+    return run

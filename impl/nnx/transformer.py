@@ -1,0 +1,135 @@
+"""The NNX decoder model: embedding, blocks (a list, or a stack under lax.scan, with or without remat), norm, head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from impl import initializers, remat
+from impl.config import ModelConfig
+from impl.head import finish, rounded_table
+from impl.math.head import tied_logits
+from impl.nnx.blocks import BLOCK_CLASSES
+from impl.nnx.layers import block_norm, dense, dropout, partitioned
+from impl.serving.kv import Mode
+
+__all__ = ["Decoder", "Transformer", "embed"]
+
+
+class Decoder(nnx.Module):
+    """Embedded tokens [B, T, E] -> logits [B, T, V], or the last hidden state [B, T, E] where the head is tied."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0):
+        self.config = config
+        if config.trainable_position_size:
+            self.position_embedder = embed(config, config.trainable_position_size, rngs)
+        self.dropout = dropout(config, rngs)
+        self.layers = _stack(config, rngs, slots) if config.scan_layers else _list(config, rngs, slots)
+        self.decoder_norm = block_norm(config, config.normalization_layer_epsilon, rngs)
+        if not config.logits_via_embedding:
+            axes = ("embed_vocab", "vocab")
+            self.logits_dense = dense(config, (config.emb_dim,), (config.vocab_size,), axes, False, rngs)
+
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train") -> jax.Array:
+        if self.config.trainable_position_size:
+            x = x + self.position_embedder(positions)
+        x = self.dropout(x)
+        run = self._scan if self.config.scan_layers else self._loop
+        x = self.decoder_norm(run(x, positions, segment_ids, mode))
+        return x if self.config.logits_via_embedding else self.logits_dense(x)
+
+    def _loop(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        if self.config.remat_policy == "none":
+            for layer in self.layers:
+                x = layer(x, positions, segment_ids, mode)
+            return x
+        for layer in self.layers:
+            graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+            body = self._rematerialised(_block_step(graphdef, mode))
+            x, rest = body(x, positions, segment_ids, (params, rest))
+            nnx.update(layer, rest)
+        return x
+
+    def _scan(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        """lax.scan over the stack. Only what is not a Param comes back: returning Params would copy every weight."""
+        axis = self.config.param_scan_axis
+        graphdef, params, rest = nnx.split(self.layers, nnx.Param, ...)
+        params = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, min(axis, leaf.ndim - 1), 0), params)
+        body = self._rematerialised(_block_step(graphdef, mode))
+        x, rest = jax.lax.scan(lambda carry, state: body(carry, positions, segment_ids, state), x, (params, rest))
+        nnx.update(self.layers, rest)
+        return x
+
+    def _rematerialised(self, body: Callable[..., Any]) -> Callable[..., Any]:
+        name = self.config.remat_policy
+        if name == "none":
+            return body
+        # Under scan XLA cannot merge the recomputation with the forward pass, so the barrier would only cost time.
+        return jax.checkpoint(body, policy=remat.policy(name), prevent_cse=not self.config.scan_layers)
+
+
+def _block_step(graphdef: Any, mode: Mode) -> Callable[..., tuple[jax.Array, Any]]:
+    """A pure function of one block: (x, positions, segment ids, (params, rest)) -> (x, rest after the call)."""
+
+    def step(
+        x: jax.Array, positions: jax.Array, segment_ids: jax.Array, state: tuple[Any, Any]
+    ) -> tuple[jax.Array, Any]:
+        block = nnx.merge(graphdef, *state, copy=True)
+        x = block(x, positions, segment_ids, mode)
+        return x, nnx.state(block, nnx.Not(nnx.Param))
+
+    return step
+
+
+def _list(config: ModelConfig, rngs: nnx.Rngs, slots: int) -> nnx.List:
+    block = BLOCK_CLASSES[config.decoder_block]
+    return nnx.List([block(config, rngs=rngs, slots=slots) for _ in range(config.num_decoder_layers)])
+
+
+def _stack(config: ModelConfig, rngs: nnx.Rngs, slots: int) -> nnx.Module:
+    """One block whose every Variable holds all layers: Params at param_scan_axis, everything else at axis 0."""
+
+    @nnx.split_rngs(splits=config.num_decoder_layers)
+    @nnx.vmap(
+        in_axes=0,
+        out_axes=nnx.StateAxes({nnx.Param: config.param_scan_axis, ...: 0}),
+        transform_metadata={nnx.PARTITION_NAME: "layers"},
+    )
+    def create(rngs: nnx.Rngs) -> nnx.Module:
+        return BLOCK_CLASSES[config.decoder_block](config, rngs=rngs, slots=slots)
+
+    return create(rngs)
+
+
+class Transformer(nnx.Module):
+    """Tokens int [B, T], positions int [B, T], segment ids int [B, T] (0 is padding) -> logits [B, T, V] in dtype."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0):
+        self.config = config
+        self.token_embedder = embed(config, config.vocab_size, rngs)
+        self.decoder = Decoder(config, rngs=rngs, slots=slots)
+
+    def __call__(
+        self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train"
+    ) -> jax.Array:
+        x = self.decoder(self.token_embedder(tokens), positions, segment_ids, mode)
+        if self.config.logits_via_embedding and self.config.round_tied_table:
+            return finish(tied_logits(x, rounded_table(self.token_embedder.embedding[...])), self.config)
+        return finish(self.token_embedder.attend(x) if self.config.logits_via_embedding else x, self.config)
+
+
+def embed(config: ModelConfig, rows: int, rngs: nnx.Rngs) -> nnx.Embed:
+    """A table [rows, E] looked up in dtype."""
+    return nnx.Embed(
+        rows,
+        config.emb_dim,
+        dtype=jnp.dtype(config.dtype),
+        param_dtype=jnp.dtype(config.weight_dtype),
+        embedding_init=initializers.embedding(),
+        embedding_metadata=partitioned(("vocab", "embed_vocab")),
+        rngs=rngs,
+    )

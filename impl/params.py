@@ -1,0 +1,146 @@
+"""Every parameter declared once, in forward order: neutral name, shape, logical axes, kind; and how weights are drawn.
+
+Neutral names never mention stacking: layer i of any layout is "decoder/layers/i/...". Logical axes are MaxText's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
+import numpy as np
+
+from impl.config import ModelConfig
+
+__all__ = ["Parameter", "declare", "draw", "input_projections", "layer_parameters"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """name: neutral. shape, axes: of one layer's leaf, unstacked. kind: what it is, which decides how it is drawn."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[str | None, ...]
+    kind: str = "kernel"
+    fan_in: int = 0
+
+
+def declare(config: ModelConfig) -> tuple[Parameter, ...]:
+    """All parameters of the model in forward order."""
+    v, e = config.vocab_size, config.emb_dim
+    rows = [Parameter("token_embedder/embedding", (v, e), ("vocab", "embed_vocab"), "embedding")]
+    if config.trainable_position_size:
+        shape = (config.trainable_position_size, e)
+        rows.append(Parameter("decoder/position_embedder/embedding", shape, ("vocab", "embed_vocab"), "embedding"))
+    for layer in range(config.num_decoder_layers):
+        rows += [replace(row, name=f"decoder/layers/{layer}/{row.name}") for row in layer_parameters(config)]
+    rows += _norm("decoder/decoder_norm", config)
+    if not config.logits_via_embedding:
+        rows.append(Parameter("decoder/logits_dense/kernel", (e, v), ("embed_vocab", "vocab"), "kernel", e))
+    return tuple(rows)
+
+
+def layer_parameters(config: ModelConfig) -> tuple[Parameter, ...]:
+    """Parameters of one decoder block, named relative to it, in forward order."""
+    if config.decoder_block == "gemma2":
+        return tuple(_gemma2_block(config))
+    if config.decoder_block == "gpt3":
+        return (
+            *_norm("pre_self_attention_norm", config),
+            *_attention("self_attention", config),
+            *_norm("mlp/mlp_layer_norm", config),
+            *_mlp("mlp", config),
+        )
+    return (
+        *_norm("pre_self_attention_layer_norm", config),
+        *_attention("self_attention", config),
+        *_norm("post_self_attention_layer_norm", config),
+        *_mlp("mlp", config),
+    )
+
+
+def _gemma2_block(config: ModelConfig) -> Iterator[Parameter]:
+    for part in ("local", "global"):
+        yield from _norm(f"pre_self_attention_norm_{part}", config)
+        yield from _attention(f"self_attention_{part}", config)
+        if config.use_post_attn_norm:
+            yield from _norm(f"post_self_attention_norm_{part}", config)
+        yield from _norm(f"pre_ffw_norm_{part}", config)
+        yield from _mlp(f"mlp_{part}", config)
+        if config.use_post_ffw_norm:
+            yield from _norm(f"post_ffw_norm_{part}", config)
+
+
+def _norm(name: str, config: ModelConfig) -> list[Parameter]:
+    rows = [Parameter(f"{name}/scale", (config.emb_dim,), ("norm",), "scale")]
+    if config.decoder_block == "gpt3":
+        rows.append(Parameter(f"{name}/bias", (config.emb_dim,), ("norm",), "bias"))
+    return rows
+
+
+def _dense(name: str, shape: tuple[int, ...], axes: tuple[str, ...], inputs: int, bias: bool) -> list[Parameter]:
+    rows = [Parameter(f"{name}/kernel", shape, axes, "kernel", math.prod(shape[:inputs]))]
+    if bias:
+        rows.append(Parameter(f"{name}/bias", shape[inputs:], axes[inputs:], "bias"))
+    return rows
+
+
+def _attention(name: str, config: ModelConfig) -> Iterator[Parameter]:
+    e, h, k, d = config.emb_dim, config.num_query_heads, config.num_kv_heads, config.head_dim
+    bias = config.attention_bias or config.decoder_block == "gpt3"
+    if config.fused_qkv and config.decoder_block == "gpt3":
+        yield from _dense(f"{name}/qkv_proj", (e, 3, h, d), ("embed", "qkv", "heads", "kv"), 1, bias)
+    elif config.fused_qkv:
+        yield from _dense(f"{name}/qkv_proj", (e, h + 2 * k, d), ("embed", "heads", "kv"), 1, bias)
+    elif config.decoder_block == "gpt3":
+        for part in ("query", "key", "value"):
+            yield from _dense(f"{name}/{part}", (e, h, d), ("embed", "heads", "kv"), 1, bias)
+    else:
+        yield from _dense(f"{name}/query", (e, h, d), ("embed", "q_heads", "kv"), 1, bias)
+        for part in ("key", "value"):
+            yield from _dense(f"{name}/{part}", (e, k, d), ("embed", "kv_heads", "kv_head_dim"), 1, bias)
+    if config.use_qk_norm:
+        yield Parameter(f"{name}/query_norm/scale", (d,), ("norm",), "scale")
+        yield Parameter(f"{name}/key_norm/scale", (d,), ("norm",), "scale")
+    yield from _dense(f"{name}/out", (h, d, e), ("heads", "kv", "embed"), 2, bias)
+
+
+def _mlp(name: str, config: ModelConfig) -> Iterator[Parameter]:
+    e, f = config.emb_dim, config.mlp_dim
+    bias = config.mlp_bias or config.decoder_block == "gpt3"
+    for part in input_projections(config):
+        yield from _dense(f"{name}/{part}", (e, f), ("embed", "mlp"), 1, bias)
+    yield from _dense(f"{name}/wo", (f, e), ("mlp", "embed"), 1, bias)
+
+
+def input_projections(config: ModelConfig) -> tuple[str, ...]:
+    """Names of an MLP's input projections: "wi" for one activation, else "wi_0", "wi_1"..."""
+    count = len(config.mlp_activations)
+    return ("wi",) if count == 1 else tuple(f"wi_{index}" for index in range(count))
+
+
+def draw(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
+    """Generic weights by neutral name, in weight_dtype: never zeros, ones or anything that hides a mistake.
+
+    One generator per name, so that adding a parameter moves no other.
+    """
+    return {row.name: _draw(row, config, seed) for row in declare(config)}
+
+
+def _draw(row: Parameter, config: ModelConfig, seed: int) -> np.ndarray:
+    digest = hashlib.sha256(row.name.encode()).digest()
+    random = np.random.default_rng([seed, *np.frombuffer(digest[:16], np.uint32).tolist()])
+    noise = random.standard_normal(row.shape, dtype=np.float32)
+    if row.kind == "scale":
+        value = (1.0 - config.norm_offset) + 0.1 * noise
+    elif row.kind == "bias":
+        value = 0.1 * noise
+    elif row.kind == "embedding":
+        value = 0.5 * noise
+    else:
+        value = noise / np.float32(math.sqrt(row.fan_in))
+    return value.astype(np.dtype(config.weight_dtype))

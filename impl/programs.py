@@ -1,0 +1,203 @@
+"""The programs that every side offers under the same names: (settings, weights, inputs) -> channel -> name -> value.
+
+Written once over the sides' `Trainer` and `Engine`; which side runs is decided by the table in `impl.sides` alone.
+Settings: "config" a ModelConfig, "train" a TrainSettings, and sizes (rows, length, steps...), all optional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from impl import lifecycle, serving_programs
+from impl.inputs import FIELDS, batches
+from impl.names import addresses
+from impl.params import draw
+from impl.requested import ROWS, config_of, training_of
+from impl.sides import SIDES, address, side
+from impl.training.objective import Batch
+
+__all__ = [
+    "FRAMEWORKS",
+    "SIDES",
+    "batch",
+    "conversion",
+    "dropout",
+    "forward",
+    "gradients",
+    "precision",
+    "prepare",
+    "programs",
+    "refusals",
+    "resume",
+    "stepper",
+    "structure",
+    "table",
+    "taps",
+    "train",
+]
+
+Channels = dict[str, dict[str, Any]]
+Settings = Mapping[str, Any]
+Values = Mapping[str, np.ndarray]
+
+FRAMEWORKS = {name: frozenset(part for part in ("linen", "nnx") if part in name.split("_")) for name in SIDES}
+
+
+def prepare(settings: Settings, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Weights by neutral name and batches, drawn from `seed` in NumPy."""
+    config = config_of(settings)
+    rows = settings.get("rows", ROWS)
+    made = batches(
+        rows=rows,
+        length=config.max_target_length,
+        steps=settings.get("steps", 1),
+        seed=seed,
+        offset=settings.get("offset", 0),
+    )
+    if "unweighted" in settings:
+        made = _unweighted(made, settings["unweighted"])
+    if "prompts" in settings:
+        made = {**made, **serving_programs.requests(settings, seed)}
+    return draw(config, seed), made
+
+
+def _unweighted(made: dict[str, np.ndarray], every: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Rows start, start + step... of every batch without weight, as a microbatch that holds padding only."""
+    start, step = every
+    result = {name: value.copy() for name, value in made.items()}
+    for name, value in result.items():
+        if name.endswith("/target_segments"):
+            value[start::step] = 0
+    return result
+
+
+def table(settings: Settings) -> dict[str, dict[str, str]]:
+    """Neutral name -> side -> address: how each parameter is called after the migration."""
+    linen, nnx = addresses(config_of(settings), "layers_{i}"), addresses(config_of(settings), "layers/{i}")
+    return {name: {"linen": f"params.{linen[name]}", "nnx": str(nnx[name])} for name in linen}
+
+
+def precision(settings: Settings) -> str:
+    """The dtype of computation."""
+    return config_of(settings).dtype
+
+
+def batch(inputs: Values, step: int) -> Batch:
+    """The batch of one step."""
+    return Batch(*[inputs[f"step{step}/{field}"] for field in FIELDS])
+
+
+def programs(name: str) -> dict[str, Callable[[Settings, Values, Values], Channels]]:
+    """Every program of the side called `name`. A bridged side trains; taps and serving are the native sides'."""
+    address(name)
+    offered = _PROGRAMS if len(FRAMEWORKS[name]) == 1 else {key: _PROGRAMS[key] for key in _TRAINING}
+    return {program: partial(function, name) for program, function in offered.items()}
+
+
+def stepper(name: str, settings: Settings, weights: Values, inputs: Values) -> tuple[Callable[[], Any], dict[str, int]]:
+    """The side's train step on the first batch, ready to be timed, and its compiled sizes in bytes."""
+    return _trainer(name, settings, weights).stepper(batch(inputs, 0))
+
+
+def _trainer(name: str, settings: Settings, weights: Values) -> Any:
+    return side(name).Trainer(config_of(settings), training_of(settings), weights, settings.get("key", 7))
+
+
+def structure(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """What a freshly initialised state is made of."""
+    return {"structure": _trainer(name, settings, weights).structure()}
+
+
+def forward(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """Logits of the first batch, dropout off."""
+    return {"outputs": {"logits": _trainer(name, settings, weights).logits(batch(inputs, 0))}}
+
+
+def taps(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """The output of every module on the first batch, by module path, in forward order."""
+    return {"intermediates": side(name).taps(config_of(settings), weights, batch(inputs, 0))}
+
+
+def gradients(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """Loss terms and gradients of the first batch, before any optimizer."""
+    found, terms = _trainer(name, settings, weights).gradients(batch(inputs, 0))
+    losses = {f"gradient/{field}": value for field, value in terms._asdict().items()}
+    claims = {f"{parameter} has a gradient": np.bool_(np.any(value != 0)) for parameter, value in found.items()}
+    return {
+        "claims": {**_terms_matter({"loss": losses["gradient/xent_sum"]}), **claims},
+        "loss": losses,
+        "gradients": found,
+    }
+
+
+def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """Structure, the first batch's gradients, then k steps: metrics of each, and weights and slots after the last."""
+    trainer = _trainer(name, settings, weights)
+    steps = settings.get("steps", 1)
+    gradients, terms = trainer.gradients(batch(inputs, 0))
+    losses = {f"gradient/{field}": value for field, value in terms._asdict().items()}
+    for step in range(steps):
+        metrics = trainer.step(batch(inputs, step))
+        losses.update({f"step{step}/{key}": value for key, value in metrics.items()})
+    after = trainer.weights()
+    return {
+        "structure": trainer.structure(),
+        "claims": {**_terms_matter(losses), **_all_moved(weights, after)},
+        "loss": losses,
+        "gradients": gradients,
+        "updates": {**after, **trainer.slots()},
+    }
+
+
+def dropout(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """`impl.lifecycle.dropout`."""
+    return lifecycle.dropout(
+        name, config_of(settings), weights, partial(batch, inputs), settings.get("microbatches", 1)
+    )
+
+
+def resume(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """`impl.lifecycle.resume`."""
+    return lifecycle.resume(name, config_of(settings), weights, partial(batch, inputs), settings["steps"])
+
+
+def conversion(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """`impl.lifecycle.conversion`."""
+    return lifecycle.conversion(name, config_of(settings), weights, partial(batch, inputs))
+
+
+def refusals(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """`impl.lifecycle.refusals`."""
+    return lifecycle.refusals(name, config_of(settings), weights, partial(batch, inputs))
+
+
+def _terms_matter(losses: Mapping[str, np.ndarray]) -> dict[str, np.bool_]:
+    """A term that is 0 on both sides is equal and proves nothing."""
+    return {f"{name} is not zero": np.bool_(value != 0) for name, value in losses.items() if "loss" in name}
+
+
+def _all_moved(before: Values, after: Values) -> dict[str, np.bool_]:
+    return {f"{name} was trained": np.bool_(not np.array_equal(before[name], after[name])) for name in before}
+
+
+_TRAINING = ("structure", "forward", "gradients", "train")
+"""Programs that need nothing of a side but its Trainer."""
+
+_PROGRAMS: dict[str, Callable[..., Channels]] = {
+    "structure": structure,
+    "forward": forward,
+    "gradients": gradients,
+    "taps": taps,
+    "train": train,
+    "dropout": dropout,
+    "resume": resume,
+    "conversion": conversion,
+    "refusals": refusals,
+    "decode": serving_programs.decode,
+    "decode_logits": serving_programs.decode_logits,
+    "full": serving_programs.full,
+}

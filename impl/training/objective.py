@@ -1,0 +1,93 @@
+"""The loss of a batch from its logits, its terms by name, gradient norms, and what accumulation does with sums."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from impl.math.loss import EPSILON, loss_terms
+from impl.training.settings import TrainSettings
+
+__all__ = ["Batch", "Terms", "clipped", "finish", "global_norm", "metrics", "objective", "scaled"]
+
+
+_Array = TypeVar("_Array", jax.Array, np.ndarray)
+"""What enters and leaves a jitted step as NumPy is a jax.Array inside it."""
+
+
+class Batch(NamedTuple, Generic[_Array]):
+    """tokens, positions, segment_ids, targets, target_segments: int32 [B, T]; segment 0 is padding, unweighted."""
+
+    tokens: _Array
+    positions: _Array
+    segment_ids: _Array
+    targets: _Array
+    target_segments: _Array
+
+
+class Terms(NamedTuple, Generic[_Array]):
+    """Sums over tokens, float32 (): cross entropy with z-loss, z-loss alone, weights. Sums add over microbatches."""
+
+    xent_sum: _Array
+    z_sum: _Array
+    weights: _Array
+
+
+def objective(logits: jax.Array, batch: Batch, settings: TrainSettings) -> tuple[jax.Array, Terms]:
+    """What is differentiated, and its terms.
+
+    The mean over weighted tokens; under accumulation the plain sum, which `finish` divides by the weights of all
+    microbatches together, so that unequal ones count by their tokens.
+    """
+    terms = Terms(*loss_terms(logits, batch.targets, batch.target_segments, settings.z_loss_multiplier))
+    if settings.gradient_accumulation_steps > 1:
+        return terms.xent_sum, terms
+    return terms.xent_sum / (terms.weights + EPSILON), terms
+
+
+def scaled(grads: Any, weights: jax.Array) -> Any:
+    """Gradients of a sum over microbatches -> of the mean over weighted tokens; zeros where nothing had weight."""
+    divisor = jnp.maximum(weights, 1.0)
+    return jax.tree.map(lambda g: jnp.where(weights == 0, jnp.zeros_like(g), (g / divisor).astype(g.dtype)), grads)
+
+
+def global_norm(tree: Any) -> jax.Array:
+    """Euclidean norm over all leaves, float32 ().
+
+    The leaves' sums of squares are sorted before they are added: trees that name or order their layers differently
+    (layers_10 before layers_2, or after) then have the same norm to the last bit.
+    """
+    squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jnp.sort(jnp.stack(squares))))
+
+
+def clipped(grads: Any, norm: jax.Array, settings: TrainSettings) -> Any:
+    """Gradients scaled down to the threshold where their norm exceeds it."""
+    limit = settings.gradient_clipping_threshold
+    if limit <= 0:
+        return grads
+    factor = jnp.where(norm > limit, limit / norm, 1.0)
+    return jax.tree.map(lambda g: (g * factor).astype(g.dtype), grads)
+
+
+def finish(terms: Terms, settings: TrainSettings) -> jax.Array:
+    """The reported loss from summed terms: 0 where no token had weight."""
+    if settings.gradient_accumulation_steps > 1:
+        return jnp.where(terms.weights == 0, 0.0, terms.xent_sum / jnp.maximum(terms.weights, 1.0))
+    return terms.xent_sum / (terms.weights + EPSILON)
+
+
+def metrics(terms: Terms, norms: dict[str, jax.Array], settings: TrainSettings) -> dict[str, jax.Array]:
+    """Every number a step reports, by MaxText's names, float32 ()."""
+    lm_loss = terms.xent_sum / (terms.weights + EPSILON)
+    return {
+        "learning/loss": finish(terms, settings),
+        "learning/lm_loss": lm_loss,
+        "learning/perplexity": jnp.exp(lm_loss),
+        "learning/z_loss": terms.z_sum / (terms.weights + EPSILON),
+        "learning/total_weights": terms.weights,
+        **{f"learning/{name}": value for name, value in norms.items()},
+    }

@@ -1,0 +1,48 @@
+"""How a model is trained: frozen, validated once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from impl.config import ConfigError
+
+__all__ = ["TrainSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """schedule "scalar" hands the optimizer a number, "constant" a function that returns it, "cosine" warms up linearly
+    over warmup_steps, then falls along a cosine to final_fraction of learning_rate at schedule_steps and is 0 after.
+
+    gradient_clipping_threshold 0 clips nothing. gradient_accumulation_steps is the number of microbatches.
+    """
+
+    opt_type: str = "adamw"
+    learning_rate: float = 3e-3
+    schedule: str = "cosine"
+    warmup_steps: int = 2
+    schedule_steps: int = 40
+    final_fraction: float = 0.1
+    adam_b1: float = 0.9
+    adam_b2: float = 0.95
+    adam_eps: float = 1e-8
+    adam_eps_root: float = 0.0
+    adam_weight_decay: float = 0.1
+    gradient_clipping_threshold: float = 1.0
+    gradient_accumulation_steps: int = 1
+    z_loss_multiplier: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.opt_type not in ("adamw", "adam_pax", "sgd"):
+            raise ConfigError(f"opt_type={self.opt_type!r} is not one of adamw, adam_pax, sgd")
+        if self.schedule not in ("scalar", "constant", "cosine"):
+            raise ConfigError(f"schedule={self.schedule!r} is not one of scalar, constant, cosine")
+        if self.gradient_accumulation_steps < 1:
+            raise ConfigError(f"gradient_accumulation_steps={self.gradient_accumulation_steps} must be at least 1")
+        for name in ("warmup_steps", "adam_eps", "adam_eps_root", "gradient_clipping_threshold"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must not be negative")
+        if self.schedule == "cosine" and self.warmup_steps >= self.schedule_steps:
+            raise ConfigError(
+                f"warmup_steps={self.warmup_steps} leaves nothing of schedule_steps={self.schedule_steps}: lower it"
+            )

@@ -1,0 +1,20 @@
+"""Checkpoints from either side to the other, scanned and not, byte-equal there and back, and training goes on."""
+
+from harness import Scenario
+from impl.tiny import family
+
+SCENARIO = Scenario(
+    why="an owner of old checkpoints must be able to go either way without losing a byte, moments and step included",
+    program="conversion",
+    settings={"steps": 3},
+    matrix={
+        "unscanned": {"config": family("llama2")},
+        "scan1": {"config": family("llama2", scan_layers=True)},
+        "scan0": {"config": family("qwen3", scan_layers=True, param_scan_axis=0)},
+        "gemma2": {"config": family("gemma2")},
+        "eleven": {"config": family("llama2", num_decoder_layers=11)},
+        "gpt3-bf16-scan1": {"config": family("gpt3", scan_layers=True, weight_dtype="bfloat16")},
+    },
+    faults=("conversion_forgets_moments",),
+    quick=("unscanned", "scan1"),
+)

@@ -1,0 +1,28 @@
+"""Decoding token by token from the cache says what one forward pass over the whole text says, on each side."""
+
+from harness import Allowance, Scenario
+from impl.tiny import family
+
+FAMILIES = ("llama2", "gemma2", "qwen3", "gpt3")
+
+SCENARIO = Scenario(
+    why="both sides could keep the same wrong cache; the forward pass, which has none, is the witness",
+    program="decode_logits",
+    relation=(("full", {}),),
+    settings={"prompts": (3, 0, 2), "slots": 5, "generate": 6},
+    matrix={
+        **{name: {"config": family(name)} for name in FAMILIES},
+        **{f"{name}-scan": {"config": family(name, scan_layers=True)} for name in FAMILIES},
+        "yarn": {"config": family("mistral")},
+    },
+    allow=(
+        Allowance(
+            pattern="outputs/*/logits",
+            atol=8e-6,
+            because="one query against a cache is a product of another shape than a whole row, and XLA sums it, and "
+            "the softmax over 16 padded keys more, in another order: some roundings of float32 logits of size 1 to 8",
+        ),
+    ),
+    quick=("llama2", "gemma2-scan", "gpt3"),
+    faults=("both_decode_without_window", "both_keep_padding"),
+)

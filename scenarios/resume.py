@@ -1,0 +1,18 @@
+"""Interrupted equals uninterrupted: weights, moments, step, schedule and rng streams come back from the checkpoint."""
+
+from harness import Scenario
+from impl.tiny import family
+
+SCENARIO = Scenario(
+    why="moments reset and dropout streams restarted at resume were found months after the flag was flipped",
+    program="resume",
+    settings={"steps": 6},
+    matrix={
+        "dropout": {"config": family("llama2", dropout_rate=0.3)},
+        "dropout-scan1": {"config": family("llama2", dropout_rate=0.3, scan_layers=True)},
+        "quiet": {"config": family("gemma2")},
+        "quiet-scan0": {"config": family("gpt3", scan_layers=True, param_scan_axis=0)},
+    },
+    faults=("resume_forgets_moments", "resume_restarts_dropout"),
+    quick=("dropout", "quiet"),
+)

@@ -1,0 +1,13 @@
+"""Tests run on the CPU unless JAX_PLATFORMS says otherwise, and say in their first lines what they run on."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def pytest_report_header() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint"))
+    return f"{packages} on {os.environ['JAX_PLATFORMS']}"

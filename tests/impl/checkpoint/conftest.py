@@ -1,0 +1,112 @@
+"""Synthetic checkpoints: generic values, unequal dimensions. Letters: E embed 6, F mlp 10, V vocab 13, L layers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+
+def _nested(leaves):
+    tree = {}
+    for name, leaf in leaves.items():
+        node = tree
+        *parents, last = name.split("/")
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = leaf
+    return tree
+
+
+@pytest.fixture(scope="session")
+def nested():
+    """{"a/b": leaf} to nested dicts."""
+    return _nested
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """draw(name, shape, dtype): values that depend on the name alone."""
+
+    def make(name, shape, dtype="float32"):
+        seed = sum(position * ord(letter) for position, letter in enumerate(name, 7))
+        values = np.random.default_rng(seed).normal(0.3, 1.7, shape)
+        return np.asarray(values, ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model_leaves(draw):
+    """model_leaves(depth, axis): {path: array} of a small decoder; axis -1 gives layers_<i>, else stacked there."""
+    shapes = {
+        "mlp/wi_0/kernel": ((6, 10), "float32"),
+        "mlp/wo/kernel": ((10, 6), "bfloat16"),
+        "pre_self_attention_norm_local/scale": ((6,), "float32"),
+        "pre_self_attention_norm_global/scale": ((6,), "bfloat16"),
+        "self_attention/query/kernel": ((6, 2, 3), "float32"),
+        "self_attention/sinks": ((2,), "float32"),
+    }
+
+    def make(depth, axis, salt=""):
+        leaves = {
+            "token_embedder/embedding": draw("embedding" + salt, (13, 6)),
+            "decoder/decoder_norm/scale": draw("norm" + salt, (6,)),
+        }
+        for rest, (shape, dtype) in shapes.items():
+            layers = [draw(f"{rest}{index}{salt}", shape, dtype) for index in range(depth)]
+            if axis < 0:
+                leaves |= {f"decoder/layers_{index}/{rest}": layer for index, layer in enumerate(layers)}
+            else:
+                leaves[f"decoder/layers/{rest}"] = np.stack(layers, min(axis, len(shape)))
+        return leaves
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def linen_tree(model_leaves, nested):
+    """linen_tree(depth, axis): a D1 train state with AdamW after 5 steps."""
+
+    def make(depth, axis):
+        def tree(salt):
+            return {"params": nested(model_leaves(depth, axis, salt))}
+
+        adam = {"count": np.int32(5), "mu": tree("mu"), "nu": tree("nu")}
+        return {"params": tree(""), "opt_state": [adam, None, {"count": np.int32(6)}], "step": np.int32(5)}
+
+    return make
+
+
+REAL = (
+    "checkpoints/pr3846__llama2_scan_nnx",
+    "checkpoints/pr3846__llama2_unscan_nnx",
+    "checkpoints/pr3846__mixtral_unscan_nnx",
+    "checkpoints/v024__llama2_8dev_scan_linen",
+    "checkpoints/v024__llama2_scan_linen",
+    "checkpoints/v024__llama2_scan_nnx",
+    "checkpoints/v024__llama2_unscan_linen",
+    "checkpoints/v024__llama2_unscan_nnx",
+    "checkpoints/v024__mixtral_scan_linen",
+    "checkpoints/v024__mixtral_scan_nnx",
+    "reference/deepseek2real_scan_nnx/checkpoint/2",
+    "reference/gemma2w16_scan_linen/checkpoint/2",
+    "reference/llama2_unscan_nnx/checkpoint/2",
+    "reference/llama31real_scan_linen/checkpoint/2",
+    "reference/mixtralreal_scan_linen/checkpoint/2",
+    "reference/qwen3real_unscan_linen/checkpoint/2",
+)
+
+
+@pytest.fixture(params=REAL, ids=[name.split("/")[1] if "reference" in name else name.split("/")[-1] for name in REAL])
+def real(request):
+    """Each checkpoint that MaxText wrote, read-only."""
+    data = os.environ.get("HARNESS_DATA")
+    if not data:
+        pytest.skip("HARNESS_DATA is not set: it names the folder with maxtext/checkpoints")
+    folder = Path(data) / "maxtext" / request.param
+    assert folder.is_dir(), f"{folder}: HARNESS_DATA={data} holds no such checkpoint"
+    return folder
