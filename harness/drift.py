@@ -48,7 +48,12 @@ class DriftRule:
 # differ more: measure, then change the table.
 DRIFT: Mapping[str, DriftRule] = {
     "float64": DriftRule(rtol=1e-12, atol_of_scale=1e-12, because="another compiler sums float64 in another order"),
-    "float32": DriftRule(rtol=2e-5, atol_of_scale=2e-5, because="another compiler sums float32 in another order"),
+    "float32": DriftRule(
+        rtol=2e-5,
+        atol_of_scale=1e-4,
+        because="another compiler sums float32 in another order; held against float64, leaves whose sums cancel are "
+        "already wrong by up to 2.4e-5 of their largest element, on either side of the comparison",
+    ),
     "float16": DriftRule(rtol=1e-2, atol_of_scale=1e-2, because="another compiler rounds float16 at other places"),
     "bfloat16": DriftRule(rtol=5e-2, atol_of_scale=5e-2, because="another compiler rounds bfloat16 at other places"),
     "float8_e4m3fn": DriftRule(rtol=2e-1, atol_of_scale=2e-1, because="another compiler rounds float8 elsewhere"),

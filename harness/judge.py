@@ -30,17 +30,21 @@ from dataclasses import dataclass
 from harness.comparison import Comparison
 from harness.difference import Difference, describe
 from harness.observation import Attestation, Observation
-from harness.verdict import Ending, Rung, Verdict
+from harness.verdict import Accepted, Ending, Rung, Verdict
 
 __all__ = ["Evidence", "Held", "NotHeld", "judge"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """Both runs were held against a golden: drift of the left and of the right from it (the golden is `left` there)."""
+    """Both runs were held against a golden: drift of the left and of the right from it (the golden is `left` there).
+
+    accepted: how the golden came about, as far as it is known.
+    """
 
     left: Comparison
     right: Comparison
+    accepted: Accepted | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,7 @@ def _verdict(case: str, scenario: str, sides: tuple[str, str], evidence: Evidenc
         scenario=scenario,
         sides=sides,
         drift=(golden.left, golden.right) if isinstance(golden, Held) else (),
+        accepted=golden.accepted if isinstance(golden, Held) else None,
         seconds=left.seconds + right.seconds,
         attestations={side: attestation for side, attestation in attested.items() if attestation is not None},
         environment=left.environment,

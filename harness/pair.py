@@ -10,7 +10,7 @@ from harness.case import Case
 from harness.observation import Values
 from harness.scenario import Run, Scenario
 
-__all__ = ["NoGraphs", "NoStepper", "Pair", "Parts", "Program", "Side", "Stepper"]
+__all__ = ["NoGraphs", "NoOracle", "NoStepper", "Pair", "Parts", "Program", "Side", "Stepper"]
 
 Program = Callable[[Case, Run], Mapping[str, Values]]
 """Runs and returns channel -> (neutral name -> array). Raises as the code base raises; the harness makes it a value."""
@@ -40,6 +40,14 @@ class NoGraphs(ValueError):
     """A pair that offers nothing that could be proved."""
 
 
+class NoOracle(ValueError):
+    """Runs in float64 that cannot be had, or do not tell. The message is a sentence for the report."""
+
+
+def _no_oracle(settings: Mapping[str, object]) -> Mapping[str, object]:
+    raise NoOracle("this pair does not say how it computes in float64 (Pair.exact)")
+
+
 def _no_stepper(case: Case) -> Stepper:
     raise NoStepper(f"{case.name}: this pair's sides offer no stepper, so `harness bench` has nothing to time")
 
@@ -67,6 +75,8 @@ class Pair:
 
     prepare: (settings, seed) -> (weights, inputs), all in NumPy, the same for every side.
     scenarios: scenarios that come with the pair (a user's pair may bring its own); name -> Scenario.
+    exact: settings -> settings under which everything is float64, where jax_enable_x64 is set and weights and inputs
+        are float64. Raises NoOracle if there are none.
     precision: settings -> name of the dtype that is computed in; goldens of coarser dtypes may drift further.
     models: name -> settings of models at full size, for `harness prove --model`.
     table: neutral name -> side name -> address, for the report: the migration guide that the user wanted anyway.
@@ -78,4 +88,5 @@ class Pair:
     scenarios: Mapping[str, Scenario] = field(default_factory=dict)
     models: Mapping[str, Callable[[], Mapping[str, object]]] = field(default_factory=dict)
     table: Callable[[Mapping[str, object]], Mapping[str, Mapping[str, str]]] | None = None
+    exact: Callable[[Mapping[str, object]], Mapping[str, object]] = _no_oracle
     precision: Callable[[Mapping[str, object]], str] = lambda settings: ""

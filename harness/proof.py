@@ -64,7 +64,8 @@ class Proven:
     """A proof in short, as a verdict keeps it. part: "train/step". equal, outputs: of so many outputs so many.
 
     parting: where the first unequal output parts, in words, "" if all are equal. marks: sharding constraints and
-    barriers that only one side has, in words. seconds: lowering both and proving.
+    barriers that only one side has, in words. seconds: lowering both and proving. digests: of the left and the right
+    program (`harness.graph.digest`), "" where none was taken or none can be.
     """
 
     part: str
@@ -75,6 +76,7 @@ class Proven:
     parting: str
     marks: tuple[str, ...]
     seconds: float
+    digests: tuple[str, str] = ("", "")
 
     @property
     def proved(self) -> bool:

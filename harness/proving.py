@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from harness.case import Case
 from harness.difference import Difference, describe
-from harness.drift import drift_compare
+from harness.golden.since import attributed
 from harness.observation import Observation
 from harness.pair import NoGraphs, Pair, Side
 from harness.proof import Proof, Proven
 from harness.report.proof import divergence_text, marks_text
 from harness.verdict import Rung, Verdict
+
+if TYPE_CHECKING:
+    from harness.recorder import Lowered
 
 __all__ = ["Proved", "proofs", "with_proofs"]
 
@@ -22,11 +26,12 @@ Settings = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class Proved:
-    """The proof of one part of a program. lowering: seconds that lowering took, left and right."""
+    """The proof of one part of a program. lowered: what was proved. lowering: seconds that it took, left and right."""
 
     program: str
     part: str
     proof: Proof
+    lowered: tuple[Lowered, Lowered]
     lowering: tuple[float, float]
 
 
@@ -51,17 +56,21 @@ def proofs(sides: tuple[Side, Side], settings: tuple[Settings, Settings], progra
         middle = time.perf_counter()
         second = right[part]()
         seconds = middle - start, time.perf_counter() - middle
-        yield Proved(program=program, part=part, proof=prove(first, second), lowering=seconds)
+        proof = prove(first, second)
+        yield Proved(program=program, part=part, proof=proof, lowered=(first, second), lowering=seconds)
 
 
 def with_proofs(pair: Pair, case: Case, verdict: Verdict, runs: tuple[Observation, Observation]) -> Verdict:
-    """`verdict` with proofs of what its two runs compile, and what follows from them.
+    """`verdict` with proofs of what its two runs compile, what follows from them, and what moved since the golden.
 
     Bitwise equal runs whose every part is proved reach PROVED. A sharding constraint or a barrier that only one side
     has is a divergence even so: it changes no value, but memory, or where the values are. Runs that differ keep their
-    verdict; the proof then tells the operation at which they part. Two settings of one side whose graphs are one reach
-    WITHIN NOISE if they differ by no more than another compilation of one graph may.
+    verdict; the proof then tells the operation at which they part.
     """
+    return attributed(_with_proofs(pair, case, verdict, runs))
+
+
+def _with_proofs(pair: Pair, case: Case, verdict: Verdict, runs: tuple[Observation, Observation]) -> Verdict:
     first, second = case.runs
     if first.program != second.program or verdict.rung is None:
         return verdict
@@ -74,8 +83,6 @@ def with_proofs(pair: Pair, case: Case, verdict: Verdict, runs: tuple[Observatio
     except Exception as problem:  # whatever the code base raises while it is traced
         return _unproved(verdict, f"lowering raised {type(problem).__name__}: {problem}")
     verdict = replace(verdict, proofs=found)
-    if first.side == second.side and verdict.rung is Rung.DIVERGED and all(each.proved for each in found):
-        return _of_one_graph(verdict, runs)
     if verdict.rung is not Rung.BITWISE:
         return verdict
     marked = [(each.part, text) for each in found for text in each.marks]
@@ -87,27 +94,6 @@ def with_proofs(pair: Pair, case: Case, verdict: Verdict, runs: tuple[Observatio
     worst = next(each for each in found if not each.proved)
     return _unproved(
         verdict, f"{worst.part}: {worst.outputs - worst.equal} of {worst.outputs} outputs: {worst.parting}"
-    )
-
-
-def _of_one_graph(verdict: Verdict, runs: tuple[Observation, Observation]) -> Verdict:
-    """Two runs of one side that compile one graph, yet differ: the compiler's doing, as far as it is as small as that.
-
-    How far a second compilation of one graph may go is what `harness.drift` says; nothing else may differ.
-    """
-    apart = drift_compare(*runs)
-    if apart.first is not None or verdict.first is None:
-        return verdict
-    reason = "both compile one graph, and the difference is within what another compilation of one graph changes"
-    held = verdict.ending is None and all(drift.first is None for drift in verdict.drift)
-    return replace(
-        verdict,
-        rung=Rung.WITHIN_NOISE,
-        first=None,
-        module="",
-        moved="nobody" if held else verdict.moved,
-        detail=verdict.detail if verdict.ending else "",
-        why_not_higher=f"not BITWISE: {describe(verdict.first)}; {reason}",
     )
 
 
@@ -130,7 +116,10 @@ def _diverged(verdict: Verdict, part: str, text: str) -> Verdict:
 
 
 def _short(names: tuple[str, str], each: Proved) -> Proven:
-    proof = each.proof
+    from harness.graph.digest import digest
+
+    proof, start = each.proof, time.perf_counter()
+    digests = digest(each.lowered[0]), digest(each.lowered[1])
     absent = [*proof.left_only, *proof.right_only]
     parting = next((divergence_text(names, found).replace("\n", "; ") for found in proof.unequal.values()), "")
     return Proven(
@@ -141,5 +130,6 @@ def _short(names: tuple[str, str], each: Proved) -> Proven:
         rewrites=proof.rewrites,
         parting=parting or (f"only one side returns {absent[0]}" if absent else ""),
         marks=marks_text(names, proof),
-        seconds=sum(each.lowering) + proof.seconds,
+        seconds=sum(each.lowering) + proof.seconds + time.perf_counter() - start,
+        digests=digests,
     )

@@ -69,6 +69,7 @@ def _impl() -> Pair:
         sides=sides,
         prepare=programs.prepare,
         table=programs.table,
+        exact=programs.exact,
         precision=programs.precision,
         models=graph_programs.models(),
     )

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from harness.comparison import Comparison, Difference
+from harness.noise import Measured
 from harness.observation import Attestation, Environment
 from harness.proof import Proven
 
-__all__ = ["Ending", "Rung", "Verdict", "exit_code"]
+__all__ = ["Accepted", "Ending", "Rung", "Verdict", "exit_code"]
 
 
 class Rung(StrEnum):
@@ -41,6 +42,19 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """What the golden says of how it came about, as far as it was held against this case.
+
+    graphs: part of the program ("train/step") -> digest of what the ruler compiled; {} in goldens that record none.
+    environment: that it was accepted in. floats: whether all that drifted beyond are floats, finite where they differ.
+    """
+
+    graphs: Mapping[str, str]
+    environment: Environment
+    floats: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The judgement of one case.
 
@@ -51,7 +65,10 @@ class Verdict:
     first: the first divergence. module: the module path it is placed at ("decoder/layers/1/mlp"), if it was located.
     why_not_higher: one sentence: why the rung above was not reached.
     not_compared: channel or program -> reason.
+    noise: what differs, held against float64, if that was done.
     proofs: of what both sides compile, part by part; () if none could be attempted.
+    accepted: how the golden came about, None if there was none to hold against. since_golden: one sentence: whether
+        the graph or the toolchain moved since then.
     """
 
     case: str
@@ -72,6 +89,9 @@ class Verdict:
     case_digest: str = ""
     not_compared: Mapping[str, str] = field(default_factory=dict)
     proofs: tuple[Proven, ...] = ()
+    noise: tuple[Measured, ...] = ()
+    accepted: Accepted | None = None
+    since_golden: str = ""
 
     @property
     def passed(self) -> bool:

@@ -15,6 +15,7 @@ from harness.judge import Evidence, Held, NotHeld, judge
 from harness.locate import locate
 from harness.observation import Observation
 from harness.observe import observe
+from harness.oracle import with_noise
 from harness.pair import Pair
 from harness.prepare import prepare
 from harness.proving import with_proofs
@@ -44,7 +45,8 @@ def verify_case(pair: Pair, case: Case, goldens: Path, pending: Path) -> Verdict
             drop(pending, case, left)
         return _golden(pair, case, goldens, (left, right))
 
-    return with_proofs(pair, case, *judged(pair, case, hold))
+    verdict, runs = judged(pair, case, hold)
+    return with_noise(pair, case, with_proofs(pair, case, verdict, runs), runs)
 
 
 def judged(

@@ -18,7 +18,7 @@ BLOCKS = ("gemma2", "gpt3", "llama2", "mistral", "qwen3")
 """Decoder blocks that are implemented."""
 
 REMAT_POLICIES = ("none", "full", "minimal", "save_dot_except_mlp")
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float64")
 
 
 class ConfigError(ValueError):

@@ -16,7 +16,7 @@ from impl import lifecycle, serving_programs
 from impl.inputs import FIELDS, batches
 from impl.names import addresses
 from impl.params import draw
-from impl.requested import ROWS, config_of, training_of
+from impl.requested import ROWS, config_of, exact, training_of
 from impl.sides import SIDES, address, side
 from impl.training.objective import Batch
 
@@ -26,6 +26,7 @@ __all__ = [
     "batch",
     "conversion",
     "dropout",
+    "exact",
     "forward",
     "gradients",
     "precision",

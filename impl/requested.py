@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from impl.config import ModelConfig
+from impl.config import ConfigError, ModelConfig
+from impl.math.precision import full
 from impl.training.settings import TrainSettings
 
-__all__ = ["ROWS", "config_of", "training_of"]
+__all__ = ["ROWS", "config_of", "exact", "training_of"]
 
 ROWS = 3
 """Rows of a batch where nothing else is asked for."""
@@ -17,7 +18,19 @@ ROWS = 3
 
 def config_of(settings: Mapping[str, Any]) -> ModelConfig:
     """The configuration under "config", and laid over it the fields under "overriding"."""
-    return settings.get("config", ModelConfig()).overriding(settings.get("overriding", {}))
+    config = settings.get("config", ModelConfig()).overriding(settings.get("overriding", {}))
+    if "float64" in (config.dtype, config.weight_dtype) and full() != "float64":
+        raise ConfigError(
+            f"{config.name}: dtype={config.dtype}, weight_dtype={config.weight_dtype} in a process whose widest float "
+            "is float32: set jax_enable_x64, or choose float32"
+        )
+    return config
+
+
+def exact(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with everything in float64: what an oracle computes. Needs jax_enable_x64 when it is run."""
+    wide = {"dtype": "float64", "weight_dtype": "float64"}
+    return {**settings, "overriding": {**settings.get("overriding", {}), **wide}}
 
 
 def training_of(settings: Mapping[str, Any]) -> TrainSettings:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_VERDICTS = tempfile.TemporaryDirectory(prefix="harness-tests-")
+# No test reads or leaves a verdict in the user's own cache.
+os.environ["HARNESS_CACHE"] = _VERDICTS.name
 
 
 def pytest_report_header() -> str:

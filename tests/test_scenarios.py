@@ -41,9 +41,8 @@ def test_both_sides_agree_with_each_other_and_with_the_golden(ticket, golden):
     sides = pair.sides[case.runs[0].side], pair.sides[case.runs[1].side]
     left, right = (observe(side, case, run) for side, run in zip(sides, case.runs, strict=True))
     assert refusal(sides, left, right) == ""
-    # Two settings of one side are one graph compiled twice, which `harness.proving` proves.
-    twice = ticket.relation >= 0 and not case.allow
-    parity = drift_compare(left, right) if twice else compare(left, right, case.allow)
+    # Two settings of one side may differ in roundings, which `harness.oracle` holds against float64.
+    parity = drift_compare(left, right) if ticket.relation >= 0 else compare(left, right, case.allow)
     assert parity.compared > 0
     assert [describe(found) for found in parity.differences if found.allowed_by is None] == []
     assert list(parity.unused) == []

@@ -26,6 +26,7 @@ COMMANDS = (
     "harness.cli.listing",
     "harness.cli.explain",
     "harness.cli.doctor",
+    "harness.cli.reproduce",
     "harness.cli.prove",
     "harness.cli.golden",
     "harness.cli.selftest",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
 from harness.bench.overhead import bench_overhead
 from harness.bench.pairs import Ratio
+from harness.bench.runs import RunBench, bench_runs
 from harness.bench.steps import StepBench, bench_steps
-from harness.cli.catalogue import add_options, named, opened, tickets
+from harness.cli.catalogue import Catalogue, add_options, named, opened, tickets
+from harness.cli.run import cores
 from harness.cli.usage import UsageError, count
 from harness.prepare import prepare
 from harness.registry import load_pair
@@ -20,25 +23,65 @@ from harness.report import check_target, write
 
 __all__ = ["add_parser", "command"]
 
+DEFAULTS = {"steps": "train_step", "run": "all"}
+"""What is measured -> the scenarios that it is measured on."""
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `bench`."""
     parser = subparsers.add_parser("bench", help="measure step time, dispatch, memory and the harness's own cost")
-    parser.add_argument("--scenario", default="train_step", metavar="NAME", help="whose quick cases are measured")
+    what = "steps (default): either side and the harness over bare programs; run: the command `harness run` itself"
+    parser.add_argument("what", nargs="?", choices=tuple(DEFAULTS), default="steps", help=what)
+    parser.add_argument("--scenario", default="", metavar="NAME", help="whose quick cases (train_step; of `run`: all)")
+    parser.add_argument("--jobs", type=count, default=cores(), metavar="N", help="worker processes of `run`")
     parser.add_argument("--rounds", type=count, default=3, metavar="N", help="rounds of the harness's own cost")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON too")
     add_options(parser)
 
 
 def command(args: argparse.Namespace) -> int:
-    """Measures the quick cases of one scenario between their native sides, and the overhead on the first of them."""
+    """Measures what was asked for. Nothing is measured before what was typed has been found to make sense."""
     if args.json:
         check_target(args.json)
+    choice = args.scenario or DEFAULTS[args.what]
     catalogue = opened(args)
-    every = tickets(catalogue, named(catalogue, args.scenario))
+    names = named(catalogue, choice)
+    return _runs(args, choice) if args.what == "run" else _steps(args, catalogue, names)
+
+
+def _runs(args: argparse.Namespace, choice: str) -> int:
+    """The quick cases of some scenarios, by the command itself: cold, warm, and with every verdict known."""
+    places = [word for name in ("pair", "scenarios", "goldens") for word in _option(name, getattr(args, name))]
+    found = bench_runs(["--scenario", choice, "--jobs", str(args.jobs), *places])
+    print(_runs_text(found))
+    if args.json:
+        write(args.json, json.dumps({"version": 1, "run": dataclasses.asdict(found)}, indent=1) + "\n")
+    return 0
+
+
+def _option(name: str, value: str) -> list[str]:
+    return [f"--{name}", value] if value else []
+
+
+def _runs_text(found: RunBench) -> str:
+    rows = [
+        (each.scenario, each.cases, f"{each.running:.1f}", f"{each.proving:.1f}", f"{each.proving / each.running:.2f}")
+        for each in found.costs
+    ]
+    whole = [f"{name} {seconds:.1f} s (exit code {found.codes[name]})" for name, seconds in found.seconds.items()]
+    return (
+        f"harness run {' '.join(found.words)}: {', '.join(whole)}\n"
+        f"unchanged: {found.reused} of {found.cases} verdicts reused, {found.audited} audited\n\n"
+        + tabulate(rows, ("scenario", "cases", "running s", "proving s", "ratio"), disable_numparse=True)
+    )
+
+
+def _steps(args: argparse.Namespace, catalogue: Catalogue, names: Sequence[str]) -> int:
+    """The quick cases of one scenario between their native sides, and the overhead on the first of them."""
+    every = tickets(catalogue, names)
     native = [ticket for ticket in every if ticket.quick and ticket.sides == every[0].sides]
     if not native:
-        raise UsageError(f"scenario {args.scenario!r} has no quick case to measure")
+        raise UsageError(f"scenario {', '.join(names)} has no quick case to measure")
     steps = []
     for ticket in native:
         pair = load_pair(ticket.pair)

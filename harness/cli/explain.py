@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from typing import Any
 
 from harness.cli.catalogue import Catalogue, add_options, opened, tickets
 from harness.cli.usage import UsageError, unknown
+from harness.difference import describe
 from harness.golden.document import Document
 from harness.golden.store import read_document
 from harness.report.machine import VERSION
-from harness.report.record import reached
-from harness.report.words import why
+from harness.report.record import excused, reached
+from harness.report.words import diverged, why
 from harness.scenario import Scenario
 from harness.verdict import Verdict
 from harness.verdict_json import from_json
@@ -105,8 +107,13 @@ def _verdicts(path: Path, scenario: str) -> list[Verdict]:
 def _of_verdict(verdict: Verdict) -> Iterator[str]:
     yield f"{verdict.case}: {reached(verdict)}"
     yield _item("why", "it passed" if verdict.passed else why(verdict))
+    if diverged(verdict):
+        yield _item("to hand on", f"harness reproduce {shlex.quote(verdict.case)}, with the run's --pair")
     if verdict.why_not_higher:
         yield _item("not higher", verdict.why_not_higher)
+    if verdict.since_golden:
+        most = f"; at most {describe(drift)} (golden first)" if (drift := excused(verdict)) else ""
+        yield _item("since the golden", verdict.since_golden + most)
     for each in verdict.proofs:
         count = f"{each.equal} of {each.outputs} outputs equal for all inputs"
         rewrites = f", by {', '.join(each.rewrites)}" if each.rewrites else ""

@@ -88,13 +88,14 @@ def _regenerate(args: argparse.Namespace, catalogue: Catalogue, names: tuple[str
         verdicts = judged(args, tickets(catalogue, names), work)
         refused = 0
         for name in names:
-            if reasons := refusals([verdict for verdict in verdicts if verdict.scenario == name]):
+            ours = [verdict for verdict in verdicts if verdict.scenario == name]
+            if reasons := refusals(ours):
                 refused += 1
                 # A candidate of an earlier day must not be accepted after this.
                 for suffix in ("json", "npz"):
                     (catalogue.goldens / PENDING / f"{name}.{suffix}").unlink(missing_ok=True)
                 print("\n  ".join([f"{name}: refused, because parity fails:", *reasons]), file=sys.stderr)
                 continue
-            header = ready(catalogue, name, Path(folder))
+            header = ready(catalogue, name, Path(folder), ours)
             print(f"{name}: {header} is pending; read `harness golden diff --scenario {name}`, then accept it")
     return 1 if refused else 0

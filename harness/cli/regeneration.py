@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.cli.catalogue import Catalogue, tickets
@@ -24,10 +25,15 @@ ABOUT_THE_GOLDEN = (Ending.MISSING_GOLDEN, Ending.STALE_GOLDEN, Ending.TAMPERED_
 
 def current(catalogue: Catalogue, name: str) -> dict[str, str]:
     """Golden key -> case digest of every case that the scenario has today. Draws weights and inputs."""
+    return {golden: digest for _, golden, digest in _cases(catalogue, name)}
+
+
+def _cases(catalogue: Catalogue, name: str) -> list[tuple[str, str, str]]:
+    """Name, golden key and digest of every case; weights and inputs are dropped at once."""
     scenario = catalogue.scenarios[name]
     pair = load_pair(catalogue.pair or scenario.pair)
     cases = (prepare(pair, scenario, ticket) for ticket in tickets(catalogue, [name]))
-    return {case.golden: case.digest for case in cases}
+    return [(case.name, case.golden, case.digest) for case in cases]
 
 
 def refusals(verdicts: Sequence[Verdict]) -> list[str]:
@@ -39,13 +45,16 @@ def refusals(verdicts: Sequence[Verdict]) -> list[str]:
     ]
 
 
-def ready(catalogue: Catalogue, name: str, dropped: Path) -> Path:
+def ready(catalogue: Catalogue, name: str, dropped: Path, verdicts: Sequence[Verdict]) -> Path:
     """Writes the candidate of a scenario from what its workers dropped and returns its header.
 
-    Accepted cases that were not run again are carried over where their digest is still the current one.
-    Raises GoldenError if nothing was dropped, or something that today's scenario does not have.
+    verdicts: of the scenario's cases; they know what the ruler compiled. Accepted cases that were not run again are
+    carried over where their digest is still the current one.
+    Raises GoldenError if nothing was dropped, something that today's scenario does not have, or if the ruler compiled
+    two graphs for one golden.
     """
-    digests, fresh = current(catalogue, name), collect(dropped, name)
+    cases = _cases(catalogue, name)
+    digests, fresh = {golden: digest for _, golden, digest in cases}, collect(dropped, name)
     if not fresh:
         raise GoldenError(f"no worker left an observation of scenario {name!r}: nothing can become its golden")
     if foreign := [key for key, case in fresh.items() if digests.get(key) != case.digest]:
@@ -57,4 +66,21 @@ def ready(catalogue: Catalogue, name: str, dropped: Path) -> Path:
     accepted = read_document(catalogue.goldens, name)
     kept: Mapping = accepted.cases if isinstance(accepted, Document) else {}
     carried = {key: case for key, case in kept.items() if digests.get(key) == case.digest}
-    return candidate(catalogue.goldens, Document(scenario=name, cases={**carried, **fresh}))[0]
+    graphs = _graphs({case: golden for case, golden, _ in cases}, verdicts)
+    drawn = {key: replace(case, graphs=graphs.get(key, {})) for key, case in fresh.items()}
+    return candidate(catalogue.goldens, Document(scenario=name, cases={**carried, **drawn}))[0]
+
+
+def _graphs(keys: Mapping[str, str], verdicts: Sequence[Verdict]) -> dict[str, dict[str, str]]:
+    """Golden key -> part of the program -> digest of what the ruler compiled. `keys`: case -> golden key."""
+    found: dict[str, dict[str, str]] = {}
+    for verdict in verdicts:
+        graphs = found.setdefault(keys[verdict.case], {})
+        for proof in verdict.proofs:
+            if proof.digests[0] and graphs.setdefault(proof.part, proof.digests[0]) != proof.digests[0]:
+                raise GoldenError(
+                    f"{verdict.case}: the ruler compiled {proof.part} to another graph ({proof.digests[0]}) than for "
+                    f"another case of the same golden ({graphs[proof.part]}): make what it compiles depend on its "
+                    "settings alone"
+                )
+    return found

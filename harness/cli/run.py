@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.cache import NOTING, Request, planned, settled, verdict_folder
 from harness.cli.catalogue import Catalogue, add_options, named, opened, tickets
 from harness.cli.progress import shown, style
 from harness.cli.usage import UsageError, count, positive, unknown
 from harness.discover import Ticket
-from harness.report import Report, check_target, junit, machine, markdown, table, write
+from harness.report import Report, Reuse, check_target, junit, machine, markdown, table, write
 from harness.runner import Work, run, sharded
 from harness.verdict import Verdict, exit_code
 
-__all__ = ["add_parser", "add_worker_options", "command", "cores", "judged"]
+__all__ = ["add_parser", "add_worker_options", "command", "cores", "judged", "limited"]
 
 FILES: tuple[tuple[str, Callable[[Report], str]], ...] = (("markdown", markdown), ("json", machine), ("junit", junit))
 
@@ -37,6 +40,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--side", default="", metavar="SIDE", help="only pairs of sides that contain SIDE")
     parser.add_argument("--sides", default="", metavar="LEFT:RIGHT", help="only these pairs of sides, with commas")
     parser.add_argument("--shard", default="1/1", metavar="i/n", help="only every n-th case, from the i-th on")
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--fresh", action="store_true", help="run every case, also those whose verdict is known")
+    known.add_argument(
+        "--reuse", action="store_true", help="use verdicts that are known in CI too (elsewhere: default)"
+    )
+    parser.add_argument("--audit-seed", type=int, metavar="S", help="draw the audited cases as the run that said S")
     for name, _ in FILES:
         parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"write the report as {name} too")
     add_options(parser)
@@ -53,6 +62,7 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Runs what was asked for. Nothing runs before everything that was typed has been found to make sense."""
+    begun = time.time()
     targets = [(getattr(args, name), render) for name, render in FILES if getattr(args, name)]
     for path, _ in targets:
         check_target(path)
@@ -60,7 +70,7 @@ def command(args: argparse.Namespace) -> int:
     names = named(catalogue, args.scenario)
     chosen = _chosen(args, tickets(catalogue, names))
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    verdicts = judged(args, chosen, Work(goldens=str(catalogue.goldens)))
+    verdicts, reuse = _reusing(args, catalogue, limited(args, chosen), begun)
     report = Report(
         verdicts=tuple(verdicts),
         environment=next((verdict.environment for verdict in verdicts if verdict.environment), None),
@@ -68,6 +78,7 @@ def command(args: argparse.Namespace) -> int:
         started=started,
         seconds=round(time.monotonic() - clock, 3),
         left_out=_left_out(args, catalogue, names, chosen),
+        reuse=reuse,
     )
     print(table(report), end="", flush=True)
     for path, render in targets:
@@ -77,10 +88,37 @@ def command(args: argparse.Namespace) -> int:
 
 def judged(args: argparse.Namespace, chosen: Sequence[Ticket], work: Work) -> list[Verdict]:
     """Runs tickets under the limits of `add_worker_options`, with progress on standard error."""
+    with shown(len(chosen), style(args.verbose)) as tell:
+        return run(limited(args, chosen), args.jobs, work, tell)
+
+
+def limited(args: argparse.Namespace, chosen: Sequence[Ticket]) -> list[Ticket]:
+    """Tickets with the limits that were typed, where they were."""
     limits = {"seconds": args.timeout, "gibibytes": args.memory}
     given = {name: value for name, value in limits.items() if value is not None}
-    with shown(len(chosen), style(args.verbose)) as tell:
-        return run([replace(ticket, **given) for ticket in chosen], args.jobs, work, tell)
+    return [replace(ticket, **given) for ticket in chosen]
+
+
+def _reusing(
+    args: argparse.Namespace, catalogue: Catalogue, chosen: Sequence[Ticket], begun: float
+) -> tuple[list[Verdict], Reuse]:
+    """Runs what has no verdict that still holds, and a random part of what has one."""
+    in_ci = os.environ.get("CI", "").lower() in ("true", "1", "yes")
+    request = Request(
+        how="fresh" if args.fresh or (in_ci and not args.reuse) else "reuse",
+        goldens=catalogue.goldens,
+        folder=verdict_folder(os.environ),
+        begun=begun,
+        seed=time.time_ns() % 2**32 if args.audit_seed is None else args.audit_seed,
+    )
+    plan = planned(chosen, catalogue.scenarios, request)
+    with tempfile.TemporaryDirectory(prefix="harness-notes-") as notes:
+        work = Work(goldens=str(catalogue.goldens), pending=notes)
+        work = replace(work, function=NOTING.get(work.function, work.function))
+        found, reuse = settled(plan, judged(args, plan.due, work) if plan.due else [], Path(notes))
+    for case, what in reuse.failed.items():
+        print(f"harness: AUDIT FAILED: {case}: {what}", file=sys.stderr)
+    return found, reuse
 
 
 def _chosen(args: argparse.Namespace, every: Sequence[Ticket]) -> tuple[Ticket, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def _size(case: GoldenCase) -> str:
 
 def _case(old: GoldenCase, new: GoldenCase) -> Iterator[str]:
     yield from _around(old.observation, new.observation)
+    yield from _graphs(old.graphs, new.graphs)
     for channel in dict.fromkeys((*old.entries, *new.entries)):
         ours, theirs = old.entries.get(channel, {}), new.entries.get(channel, {})
         for name in dict.fromkeys((*ours, *theirs)):
@@ -82,6 +83,22 @@ def _around(old: Observation, new: Observation) -> Iterator[str]:
         yield f"error{_error(old) or ', none'} ->{_error(new) or ', none'}"
     if old.notes != new.notes:
         yield f"notes: {list(old.notes)} -> {list(new.notes)}"
+
+
+def _graphs(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    """One line for each part of the program whose graph changed, came or went; one if nothing was known before."""
+    if new and not old:
+        yield f"graphs: recorded for the first time ({', '.join(new)})"
+        return
+    for part in dict.fromkeys((*old, *new)):
+        before, after = (_graph(graphs.get(part, "")) for graphs in (old, new))
+        if before != after:
+            yield f"the graph of {part} changed: {before} -> {after}"
+
+
+def _graph(digest: str) -> str:
+    values, _, marks = digest.partition(":")
+    return f"{values[:12]}… with marks {marks[:12]}…" if digest else "none"
 
 
 def _error(seen: Observation) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from harness.comparison import Comparison
 from harness.difference import Difference
+from harness.distance import family
 from harness.drift import Place, drift_allowance, drift_compare, drift_compare_scaled
 from harness.golden.entry import Entry, digest_of, entry_of, places, sample
 from harness.golden.store import Loaded, Missing, Stale, Tampered
 from harness.judge import Held, NotHeld
 from harness.observation import Observation, Values
-from harness.verdict import Ending
+from harness.verdict import Accepted, Ending
 
 __all__ = ["drift_from", "held"]
 
@@ -23,7 +25,10 @@ ENDINGS = {Missing: Ending.MISSING_GOLDEN, Stale: Ending.STALE_GOLDEN, Tampered:
 def held(golden: Loaded | Missing | Stale | Tampered, left: Observation, right: Observation) -> Held | NotHeld:
     """Both runs of a case held against their golden, as `harness.judge.judge` wants it."""
     if isinstance(golden, Loaded):
-        return Held(left=drift_from(golden, left), right=drift_from(golden, right))
+        drifts = drift_from(golden, left), drift_from(golden, right)
+        floats = all(_floats(drift, seen) for drift, seen in zip(drifts, (left, right), strict=True))
+        accepted = Accepted(graphs=golden.graphs, environment=golden.observation.environment, floats=floats)
+        return Held(left=drifts[0], right=drifts[1], accepted=accepted)
     return NotHeld(because=golden.sentence, ending=ENDINGS[type(golden)])
 
 
@@ -52,6 +57,17 @@ def drift_from(golden: Loaded, observation: Observation) -> Comparison:
     accepted, seen = replace(golden.observation, channels=ours), replace(observation, channels=theirs)
     rough = drift_compare_scaled(accepted, seen, scales)
     return _with_samples(rough, golden, moved, observation.precision)
+
+
+def _floats(drift: Comparison, seen: Observation) -> bool:
+    """Whether all that lies beyond drift are floats that differ by something finite."""
+    beyond = [difference for difference in drift.differences if difference.allowed_by is None]
+    return all(
+        each.reason == "value"
+        and math.isfinite(each.max_abs)
+        and family(np.asarray(seen.channels[each.channel][each.name]).dtype) == "float"
+        for each in beyond
+    )
 
 
 def _stand_in(entry: Entry) -> np.ndarray:

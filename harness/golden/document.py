@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -47,11 +47,13 @@ class GoldenCase:
     """One accepted observation: an Entry for every array, and the kept values by (channel, name).
 
     `observation` has no channels, no seconds and no list of Flax's own modules; everything else is as it was observed.
+    graphs: part of the program -> digest of what was compiled (`harness.graph.digest`); {} if none is recorded.
     """
 
     observation: Observation
     entries: Mapping[str, Mapping[str, Entry]]
     kept: Mapping[tuple[str, str], np.ndarray]
+    graphs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -162,6 +164,8 @@ def _case_json(case: GoldenCase) -> dict[str, Any]:
         line |= {"own": list(seen.attestation.own), "config_digest": seen.attestation.config_digest}
     if seen.error:
         line["error"] = [seen.error.kind, seen.error.message]
+    if case.graphs:
+        line["graphs"] = dict(sorted(case.graphs.items()))
     line["notes"] = list(seen.notes)
     line["channels"] = {c: {name: entry_json(e) for name, e in lines.items()} for c, lines in case.entries.items()}
     return line
@@ -192,7 +196,8 @@ def _parse_case(key: str, line: Mapping[str, Any], body: Mapping[str, np.ndarray
         if not entry.sampled and _exact(entry_of(values)) != _exact(entry):
             raise ValueError(f"{channel}/{name} is not what its line says")
         kept[channel, name] = values
-    return GoldenCase(observation=observation, entries=entries, kept=kept)
+    graphs = {str(part): str(digest) for part, digest in line.get("graphs", {}).items()}
+    return GoldenCase(observation=observation, entries=entries, kept=kept, graphs=graphs)
 
 
 def _exact(entry: Entry) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.golden.document import BrokenGolden, Document, OtherFormat, parse, values_of
@@ -19,10 +19,12 @@ class Loaded:
 
     observation: as it was accepted, but an array whose (channel, name) is in `sampled` is a flat sample of it; its
         `Entry` knows shape, digest and extremes of the whole. `harness.golden.check.drift_from` compares with both.
+    graphs: part of the program -> digest of what the ruler compiled, {} if the golden records none.
     """
 
     observation: Observation
     sampled: Mapping[tuple[str, str], Entry]
+    graphs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,8 @@ def load(folder: Path, scenario: str, golden_key: str, case_digest: str) -> Load
         for name, entry in lines.items()
         if entry.sampled
     }
-    return Loaded(observation=replace(case.observation, channels=values_of(case)), sampled=sampled)
+    whole = replace(case.observation, channels=values_of(case))
+    return Loaded(observation=whole, sampled=sampled, graphs=case.graphs)
 
 
 def read_document(folder: Path, scenario: str) -> Document | Missing | Stale | Tampered:

@@ -73,6 +73,7 @@ def module_pair(
         prepare=prepare,
         scenarios=_scenarios(name, task),
         table=lambda settings: table(bound().names),
+        exact=dict,  # the modules take the dtype of their weights and inputs
     )
 
 

@@ -30,11 +30,12 @@ def machine(report: Report) -> str:
             "attested": attested(report),
             "left_out": report.left_out,
         },
+        "reuse": asdict(report.reuse),
         "command": report.command,
         "started": report.started,
         "seconds": report.seconds,
         "environment": asdict(report.environment) if report.environment else None,
-        "scenarios": [_case(verdict) for verdict in report.verdicts],
+        "scenarios": [{**_case(verdict), "reused": verdict.case in report.reuse.reused} for verdict in report.verdicts],
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
@@ -54,6 +55,7 @@ def _case(verdict: Verdict) -> dict[str, Any]:
         "detail": verdict.detail,
         "cure": cure(verdict),
         "why_not_higher": verdict.why_not_higher,
+        "since_golden": verdict.since_golden,
         "moved": verdict.moved,
         "seconds": verdict.seconds,
         "attestation": whole["attestations"],

@@ -19,7 +19,7 @@ def markdown(report: Report) -> str:
         parts += ["## Failed cases"]
         parts += [f"### {_plain(heading)}\n\n{_plain(reason)}" for heading, reason in paragraphs(report)]
     if report.verdicts:
-        lines = [HEADINGS, ("---",) * len(HEADINGS), *(row(verdict) for verdict in report.verdicts)]
+        lines = [HEADINGS, ("---",) * len(HEADINGS), *(row(verdict, report.reuse) for verdict in report.verdicts)]
         parts += ["## All cases", "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)]
     if sentences := _why_not_higher(report):
         parts += ["## Why not one rung higher", _bullets(sentences)]

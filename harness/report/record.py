@@ -4,12 +4,42 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from harness.difference import Difference
 from harness.observation import Environment
 from harness.verdict import Ending, Rung, Verdict
 
-__all__ = ["Report", "attested", "counts", "failed", "flip_sentence", "may_flip", "not_compared", "reached"]
+__all__ = [
+    "Report",
+    "Reuse",
+    "attested",
+    "counts",
+    "excused",
+    "failed",
+    "flip_sentence",
+    "may_flip",
+    "not_compared",
+    "reached",
+    "since_goldens",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reuse:
+    """What became of the verdicts that earlier runs had left.
+
+    reused: cases that were not run. audited: reusable cases that were run all the same, drawn with `seed`. failed:
+    those of them whose verdict was another, and how. again: what had changed ("code", "golden"...) -> how many cases
+    were run again for it. unchanged: how many of those with other code compile what they did, on both sides.
+    """
+
+    reused: tuple[str, ...] = ()
+    audited: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    again: Mapping[str, int] = field(default_factory=dict)
+    unchanged: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +48,7 @@ class Report:
 
     environment: of the runs, None if none of them got that far. command: as it was typed. started: ISO 8601 date and
     time. seconds: wall time of the whole. left_out: one phrase for each thing that this run did not look at.
+    reuse: which verdicts are of earlier runs.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -26,6 +57,7 @@ class Report:
     started: str
     seconds: float
     left_out: tuple[str, ...] = ()
+    reuse: Reuse = field(default_factory=Reuse)
 
 
 def reached(verdict: Verdict) -> str:
@@ -66,6 +98,21 @@ def flip_sentence(report: Report) -> str:
 def not_compared(report: Report) -> Mapping[str, int]:
     """What was not compared, and why -> in how many cases."""
     return Counter(f"{what} ({why})" for verdict in report.verdicts for what, why in verdict.not_compared.items())
+
+
+def excused(verdict: Verdict) -> Difference | None:
+    """The largest of the differences beyond drift that a passing case was let off for; None if there is none."""
+    beyond = [each for drift in verdict.drift for each in drift.differences if each.allowed_by is None]
+    return max(beyond, key=lambda each: each.max_abs) if beyond and verdict.passed else None
+
+
+def since_goldens(report: Report) -> Mapping[str, tuple[Verdict, ...]]:
+    """What moved since the goldens, in a sentence -> the verdicts that it is true of."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in report.verdicts:
+        if verdict.since_golden:
+            found.setdefault(verdict.since_golden, []).append(verdict)
+    return {sentence: tuple(verdicts) for sentence, verdicts in found.items()}
 
 
 def attested(report: Report) -> Mapping[str, tuple[str, ...]]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 
 from harness.difference import Difference, describe
-from harness.verdict import Ending, Verdict
+from harness.verdict import Ending, Rung, Verdict
 
-__all__ = ["counted", "cure", "duration", "first_line", "number", "why"]
+__all__ = ["counted", "cure", "diverged", "duration", "first_line", "number", "why"]
 
 CURES = {
     Ending.NOTHING_COMPARED: "make both sides return the same channels and names, so that there is something to hold.",
     Ending.MISSING_GOLDEN: "run `harness golden regenerate --scenario {scenario}`, read the diff, then accept it.",
     Ending.STALE_GOLDEN: "run `harness golden regenerate --scenario {scenario}`, read the diff, then accept it.",
     Ending.TAMPERED_GOLDEN: "restore the golden's two files from version control; only `accept` may write them.",
-    Ending.DRIFTED: "both sides may have moved together: see whether the graph or the toolchain changed, "
-    "then mend the code or accept a new golden.",
+    Ending.DRIFTED: "both sides may have moved together: mend the code, or accept a new golden and say why.",
     Ending.UNUSED_ALLOWANCE: "remove the allowance from scenarios/{scenario}.py: nothing needs it any more.",
     Ending.REFUSED: "make each side run its own classes: see what `Side.frameworks` claims.",
     Ending.NONDETERMINISTIC: "pin what varies (keys, order of reductions) before comparing sides.",
@@ -59,6 +58,11 @@ def cure(verdict: Verdict) -> str:
     if verdict.ending in CURES:
         return CURES[verdict.ending].format(scenario=verdict.scenario)
     return DIFFERENCE_CURES.get(verdict.first.reason, "") if verdict.first else ""
+
+
+def diverged(verdict: Verdict) -> bool:
+    """Whether `harness reproduce` can show it: a value differs, not only what is laid on values."""
+    return verdict.rung is Rung.DIVERGED and verdict.first is not None and verdict.first.channel != "graph"
 
 
 def first_line(first: Difference | None) -> str:

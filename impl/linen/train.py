@@ -11,6 +11,7 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 
 from impl.math.accumulation import strided
+from impl.math.precision import full
 from impl.training.objective import Batch, Terms, clipped, global_norm, metrics, objective, scaled
 from impl.training.settings import TrainSettings
 
@@ -39,7 +40,7 @@ def _accumulated(differentiate: Grads, settings: TrainSettings) -> Grads:
             index, part = micro
             return jax.tree.map(jnp.add, carry, differentiate(params, part, jax.random.fold_in(key, index))), None
 
-        start = (jax.tree.map(jnp.zeros_like, params), Terms(*[jnp.zeros((), jnp.float32)] * len(Terms._fields)))
+        start = (jax.tree.map(jnp.zeros_like, params), Terms(*[jnp.zeros((), full())] * len(Terms._fields)))
         parts = Batch(*[strided(field, count) for field in batch])
         (total, terms), _ = jax.lax.scan(step, start, (jnp.arange(count), parts))
         return scaled(total, terms.weights), terms

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from impl.math.head import soft_capped
+from impl.math.precision import full
 
 __all__ = ["MASKED", "attend"]
 
@@ -32,7 +33,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, 
             f"{heads} query heads cannot share {key_heads} key heads evenly: make the first a multiple of the second"
         )
     grouped = query.reshape(batch, length, key_heads, heads // key_heads, size)
-    logits = jnp.einsum("btkgd,bskd->bkgts", grouped, key).astype(jnp.float32)
+    logits = jnp.einsum("btkgd,bskd->bkgts", grouped, key).astype(full())
     logits = jnp.where(mask[:, None, None], soft_capped(logits, soft_cap), MASKED)
     weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
     mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)

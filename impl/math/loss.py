@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from impl.math.precision import full
+
 __all__ = ["EPSILON", "LossTerms", "loss_terms", "token_losses"]
 
 EPSILON = 1e-8
@@ -27,7 +29,7 @@ def token_losses(logits: jax.Array, targets: jax.Array, z_loss: float) -> tuple[
     The second is the z-loss, z_loss times the square of log Z, Z being the sum of exp(logits) (arXiv 2204.02311). The
     first is log Z - logits[target] plus the second. Logits are cast to float32 first; log Z subtracts their maximum.
     """
-    logits = logits.astype(jnp.float32)
+    logits = logits.astype(full())
     log_z = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     z = z_loss * jnp.square(log_z)
@@ -41,5 +43,5 @@ def loss_terms(logits: jax.Array, targets: jax.Array, target_segments: jax.Array
     """
     xent, z = token_losses(logits, targets, z_loss)
     # Multiplied, not selected: a NaN in padding would poison the gradient either way, so the loss should show it.
-    weights = (target_segments != 0).astype(jnp.float32)
+    weights = (target_segments != 0).astype(full())
     return LossTerms(jnp.sum(xent * weights), jnp.sum(z * weights), jnp.sum(weights))

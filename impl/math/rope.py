@@ -13,6 +13,8 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from impl.math.precision import full
+
 __all__ = ["Frequencies", "Kind", "rotate"]
 
 Kind = Literal["default", "llama3.1", "yarn"]
@@ -70,7 +72,7 @@ def rotate(x: jax.Array, positions: jax.Array, frequencies: Frequencies) -> jax.
             f"x has {x.shape[-1]} coordinates a head, frequencies were made for head_dim={frequencies.head_dim}: "
             "make them equal"
         )
-    spots = positions[:, :, None, None].astype(jnp.float32)
+    spots = positions[:, :, None, None].astype(full())
     if frequencies.kind == "default":
         return _rotate_default(x, spots, frequencies)
     if frequencies.kind == "llama3.1":
@@ -88,13 +90,13 @@ def _rotate_default(x: jax.Array, spots: jax.Array, frequencies: Frequencies) ->
 def _rotate_llama(x: jax.Array, spots: jax.Array, frequencies: Frequencies) -> jax.Array:
     slowed = _slowed_as_llama(1.0 / _timescales(frequencies))
     # Back to timescales: the rounding of the two reciprocals is part of what has to be matched.
-    pairs = _turned(_neighbours(x.astype(jnp.float32)), spots / (1.0 / slowed))
+    pairs = _turned(_neighbours(x.astype(full())), spots / (1.0 / slowed))
     return jnp.stack(pairs, axis=-1).reshape(x.shape).astype(x.dtype)
 
 
 def _rotate_yarn(x: jax.Array, spots: jax.Array, frequencies: Frequencies) -> jax.Array:
     take = _neighbours if frequencies.interleave else _halves
-    turned = jnp.concatenate(_turned(take(x.astype(jnp.float32)), spots * _yarn(frequencies)), axis=-1)
+    turned = jnp.concatenate(_turned(take(x.astype(full())), spots * _yarn(frequencies)), axis=-1)
     if frequencies.attention_scaling:
         turned = turned * (0.1 * math.log(max(frequencies.factor, 1.0)) + 1.0)
     return turned.astype(x.dtype)
@@ -118,7 +120,7 @@ def _neighbours(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _fractions(size: int) -> jax.Array:
     """2i / D for each pair i: float32 [D/2]."""
-    return 2.0 * jnp.arange(size // 2, dtype=jnp.float32) / size
+    return 2.0 * jnp.arange(size // 2, dtype=full()) / size
 
 
 def _timescales(frequencies: Frequencies) -> jax.Array:
@@ -146,7 +148,7 @@ def _yarn(frequencies: Frequencies) -> jax.Array:
     low, high = _yarn_range(frequencies)
     # Where the range is a single dimension it becomes a step; the width only has to be positive and below 1.
     width = max(high - low, 0.001)
-    slowed = jnp.clip((jnp.arange(frequencies.head_dim // 2, dtype=jnp.float32) - low) / width, 0.0, 1.0)
+    slowed = jnp.clip((jnp.arange(frequencies.head_dim // 2, dtype=full()) - low) / width, 0.0, 1.0)
     kept = 1.0 - slowed
     return radians / frequencies.factor * (1.0 - kept) + radians * kept
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from impl.math.precision import full
+
 __all__ = ["greedy", "sample", "token_log_probs"]
 
 
@@ -26,7 +28,7 @@ def sample(key: jax.Array, logits: jax.Array, *, temperature: float, top_k: int)
     rows, vocabulary = logits.shape
     if not 0 <= top_k <= vocabulary:
         raise ValueError(f"top_k={top_k} must lie between 0 (all) and the vocabulary size {vocabulary}")
-    logits = logits.astype(jnp.float32)
+    logits = logits.astype(full())
     if top_k:
         _, best = jax.lax.top_k(logits, top_k)
         kept = jnp.zeros(logits.shape, bool).at[jnp.arange(rows)[:, None], best].set(True)
@@ -36,5 +38,5 @@ def sample(key: jax.Array, logits: jax.Array, *, temperature: float, top_k: int)
 
 def token_log_probs(logits: jax.Array, tokens: jax.Array) -> jax.Array:
     """The natural log of each token's probability: logits [B, V], tokens int [B] in [0, V) -> float32 [B]."""
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    log_probs = jax.nn.log_softmax(logits.astype(full()), axis=-1)
     return jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]

@@ -11,6 +11,7 @@ from flax import nnx
 
 from impl.config import ModelConfig
 from impl.math.accumulation import strided
+from impl.math.precision import full
 from impl.training.objective import Batch, Terms, clipped, global_norm, metrics, objective, scaled
 from impl.training.settings import TrainSettings
 
@@ -53,7 +54,7 @@ def _accumulated(
         return (*jax.tree.map(jnp.add, (total, sums), (grads, terms)), rest), None
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    start = (zeros, Terms(*[jnp.zeros((), jnp.float32)] * len(Terms._fields)), rest)
+    start = (zeros, Terms(*[jnp.zeros((), full())] * len(Terms._fields)), rest)
     (total, terms, rest), _ = jax.lax.scan(step, start, Batch(*[strided(field, count) for field in batch]))
     return scaled(total, terms.weights), terms, rest
 

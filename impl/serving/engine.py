@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from impl.config import ModelConfig
+from impl.math.precision import full
 from impl.names import gather
 from impl.serving import requests, steps
 from impl.serving.choice import Choice, Greedy
@@ -73,7 +74,7 @@ class ServingEngine(ABC):
         column = jnp.zeros((self.slots, 1), jnp.int32)
         logits = jnp.zeros((self.slots, 1, self.config.vocab_size), jnp.dtype(self.config.dtype))
         cache = self._fresh_cache(self.slots)
-        return DecodeState(logits, cache, column, column, column, jnp.zeros((self.slots, 1), jnp.float32))
+        return DecodeState(logits, cache, column, column, column, jnp.zeros((self.slots, 1), full()))
 
     def prefill(self, padded_tokens: np.ndarray, true_length: int, choice: Choice = GREEDY) -> tuple[Prefix, Result]:
         """The prompt padded_tokens[:true_length], int [P'] or [1, P'], through the model; the first token is chosen.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from impl.math.loss import EPSILON, loss_terms
+from impl.math.precision import full
 from impl.training.settings import TrainSettings
 
 __all__ = ["Batch", "Terms", "clipped", "finish", "global_norm", "metrics", "objective", "scaled"]
@@ -60,7 +61,7 @@ def global_norm(tree: Any) -> jax.Array:
     The leaves' sums of squares are sorted before they are added: trees that name or order their layers differently
     (layers_10 before layers_2, or after) then have the same norm to the last bit.
     """
-    squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)]
+    squares = [jnp.sum(jnp.square(leaf.astype(full()))) for leaf in jax.tree.leaves(tree)]
     return jnp.sqrt(jnp.sum(jnp.sort(jnp.stack(squares))))
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from impl.math.precision import full
 from impl.training.settings import TrainSettings
 
 __all__ = ["AdamPaxState", "adam_pax", "learning_rate", "optimizer"]
@@ -77,7 +78,7 @@ def adam_pax(
     def update(grads: optax.Updates, state: AdamPaxState, params: optax.Params | None = None):
         if params is None:
             raise ValueError("adam_pax decays weights: call update with the parameters")
-        t = state.count.astype(jnp.float32) + 1.0
+        t = state.count.astype(full()) + 1.0
         mu = jax.tree.map(lambda m, g: _moment(m, g, _decay(b1, t)), state.mu, grads)
         nu = jax.tree.map(lambda n, g: _moment(n, jnp.square(g), _decay(b2, t)), state.nu, grads)
         now = rate(state.count) if callable(rate) else rate

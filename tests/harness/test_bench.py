@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import harness.cli
-from harness.bench import overhead, steps
+from harness.bench import overhead, runs, steps
 from harness.bench.pairs import Ratio, alternate, ratio
 from harness.bench.steps import StepBench, bench_steps
 from harness.cli.bench import _text
@@ -171,6 +172,50 @@ def test_to_bench_a_pair_without_a_stepper_is_bad_usage(capsys):
     code = harness.cli.obeyed(["bench", "--pair", BENCH, "--scenario", "forward"])
     assert "offer no stepper, so `harness bench` has nothing to time" in capsys.readouterr().err
     assert code == 2
+
+
+def test_the_command_itself_is_timed_cold_warm_and_with_its_verdicts_known(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def run(command, env, **_):
+        asked.append((command[3:-2], env["HARNESS_CACHE"], env["JAX_COMPILATION_CACHE_DIR"]))
+        case = {"scenario": "forward", "seconds": 2.0, "verdict": {"proofs": [{"seconds": 0.5}]}}
+        known = ["b", "c"] if "--reuse" in command else []
+        content = {"scenarios": [case] * 3, "reuse": {"reused": known, "audited": ["a"]}}
+        Path(command[-1]).write_text(json.dumps(content))
+        return SimpleNamespace(returncode=0 if known else 3, stderr="")
+
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(run=run))
+    path = tmp_path / "figures.json"
+    words = ["bench", "run", "--pair", BENCH, "--scenario", "forward", "--jobs", "1", "--json", str(path)]
+    assert harness.cli.obeyed(words) == 0
+    same = ["run", "--scenario", "forward", "--jobs", "1", "--pair", BENCH]
+    assert [each[0] for each in asked] == [[*same, how] for how in ("--fresh", "--fresh", "--reuse")]
+    assert len({each[1:] for each in asked}) == 1
+    found = json.loads(path.read_text())["run"]
+    assert found["codes"] == {"cold": 3, "warm": 3, "unchanged": 0}
+    assert (found["cases"], found["reused"], found["audited"]) == (3, 2, 1)
+    text = capsys.readouterr().out
+    assert "unchanged: 2 of 3 verdicts reused, 1 audited" in text
+    assert text.splitlines()[-1].split() == ["forward", "3", "6.0", "1.5", "0.25"]
+
+
+def test_run_and_proof_time_are_summed_by_scenario():
+    proved = {"proofs": [{"seconds": 0.5}, {"seconds": 0.25}]}
+    cases = [
+        {"scenario": "a", "seconds": 2.0, "verdict": proved},
+        {"scenario": "b", "seconds": 1.0, "verdict": {"proofs": []}},
+        {"scenario": "a", "seconds": 3.0, "verdict": proved},
+    ]
+    assert runs.costs({"scenarios": cases}) == (
+        runs.Cost(scenario="a", cases=2, running=5.0, proving=1.5),
+        runs.Cost(scenario="b", cases=1, running=1.0, proving=0.0),
+    )
+
+
+def test_a_run_that_leaves_no_report_is_told_with_its_last_line():
+    with pytest.raises(RuntimeError, match=r"the cold run failed: \[\"harness: no scenario is called 'gone'"):
+        runs.bench_runs(["--scenario", "gone"])
 
 
 def bench_of(**sizes):

@@ -29,8 +29,8 @@ def found_room(golden):
 
 def test_small_elements_of_a_large_array_keep_the_error_of_the_sum():
     golden = np.array([1e-7, 40.0], np.float32)
-    assert first(golden, np.array([3e-4, 40.0], np.float32)) is None
-    assert first(golden, np.array([3e-3, 40.0], np.float32)).where == (0,)
+    assert first(golden, np.array([3e-3, 40.0], np.float32)) is None
+    assert first(golden, np.array([3e-2, 40.0], np.float32)).where == (0,)
     assert first(golden[:1], np.array([3e-4], np.float32)).reason == "value"
 
 

@@ -168,32 +168,3 @@ def test_sides_without_graphs_are_told_so():
     assert "program 'act' offers no graph" in verdict_of(*bare).why_not_higher
     with pytest.raises(NoGraphs):
         list(proofs((bare[0], bare[1]), ({}, {}), "act"))
-
-
-def related(noise):
-    """The verdict of one side against itself, where the second run's values are off by `noise`."""
-    honest = side("linen", wave)
-
-    def run(case, asked):
-        return {"outputs": {"y": np.asarray(wave(case.inputs["x"])) + np.float32(asked.settings.get("noise", 0.0))}}
-
-    inputs = {"x": np.random.default_rng(5).normal(size=(3, 5)).astype(np.float32)}
-    own = replace(honest, programs={"act": run})
-    pair = Pair(name="p", sides={"linen": own}, prepare=lambda settings, seed: ({}, inputs))
-    case = case_of(pair, "act", sides=(("linen", "linen"),), relation=(("act", {"noise": noise}),))
-    return with_proofs(pair, case, *judged(pair, case, lambda *_: NotHeld(because="a test needs none")))
-
-
-def test_two_settings_of_one_graph_may_differ_as_two_compilations_do():
-    verdict = related(1e-6)
-    assert (verdict.rung, verdict.first, verdict.moved) == (Rung.WITHIN_NOISE, None, "nobody")
-    assert verdict.passed
-    assert "not BITWISE: outputs/y differs" in verdict.why_not_higher
-    assert "both compile one graph" in verdict.why_not_higher
-
-
-def test_what_differs_by_more_is_no_compilers_doing_whatever_the_graphs_say():
-    verdict = related(1e-2)
-    assert verdict.rung is Rung.DIVERGED
-    assert verdict.proofs[0].proved
-    assert related(0.0).rung is Rung.PROVED

@@ -1,0 +1,135 @@
+"""Runs of an oracle: both sides once more in float64, and against themselves, for `harness.noise` to decide from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from harness import noise
+from harness.case import Case
+from harness.difference import Difference, describe
+from harness.noise import Measured
+from harness.observation import Observation
+from harness.observe import observe
+from harness.pair import NoOracle, Pair
+from harness.scenario import Run
+from harness.verdict import Rung, Verdict
+
+__all__ = ["with_noise"]
+
+Runs = tuple[Observation, Observation]
+
+
+def with_noise(pair: Pair, case: Case, verdict: Verdict, runs: Runs) -> Verdict:
+    """`verdict`, and WITHIN NOISE instead of DIVERGED if that is all that the two runs differ by.
+
+    Whatever came of it is said in `why_not_higher`.
+    """
+    if verdict.rung is not Rung.DIVERGED or verdict.parity is None or verdict.first is None:
+        return verdict
+    found = noise.measurable(verdict.parity)
+    if not isinstance(found, tuple):
+        return _still(verdict, found)
+    if not found:  # what diverged is no value: a graph
+        return verdict
+    try:
+        measured = _measured(pair, case, runs, found)
+    except NoOracle as problem:
+        return _still(verdict, str(problem))
+    return _judged(verdict, measured)
+
+
+def _judged(verdict: Verdict, measured: tuple[Measured, ...]) -> Verdict:
+    worst = noise.worst(measured)
+    words = (
+        f"in float64 the difference shrinks as roundings do, and the errors against float64 are {worst.errors[0]:.3g} "
+        f"and {worst.errors[1]:.3g}, where a side moves by {worst.floor:.3g} against itself ({worst.channel}/"
+        f"{worst.name}, the worst of {len(measured)})"
+    )
+    verdict = replace(verdict, noise=measured)
+    if not all(each.within for each in measured):
+        return _still(verdict, words)
+    held = verdict.ending is None and all(drift.first is None for drift in verdict.drift)
+    first = verdict.first
+    return replace(
+        verdict,
+        rung=Rung.WITHIN_NOISE,
+        first=None,
+        module="",
+        moved="nobody" if held else verdict.moved,
+        detail=verdict.detail if verdict.ending else "",
+        why_not_higher=f"not BITWISE: {describe(first)}; {words}" if first else words,
+    )
+
+
+def _still(verdict: Verdict, reason: str) -> Verdict:
+    return replace(verdict, why_not_higher=f"{verdict.why_not_higher}; not WITHIN NOISE: {reason}")
+
+
+def _measured(pair: Pair, case: Case, runs: Runs, found: tuple[Difference, ...]) -> tuple[Measured, ...]:
+    """Every difference measured. Raises NoOracle with a sentence if float64 does not tell or does not agree."""
+    if reason := noise.beyond(*runs, found):
+        raise NoOracle(reason)
+    exact = _exact(pair, case)
+    for each in found:
+        _same_function(case, runs, exact, each)
+    others = [_others(pair, case, run) for run in case.runs]
+    return tuple(_measure(runs, exact, others, each) for each in found)
+
+
+def _same_function(case: Case, runs: Runs, exact: Runs, each: Difference) -> None:
+    """Raises NoOracle unless the difference shrinks in float64 as a rounding would."""
+    place = f"{each.channel}/{each.name}"
+    values = [run.channels.get(each.channel, {}).get(each.name) for run in exact]
+    for value, run in zip(values, exact, strict=True):
+        if value is None or value.dtype != np.float64:
+            kind = "absent" if value is None else value.dtype
+            raise NoOracle(f"{place} is {kind} in {run.who}'s float64 run: a dtype is fixed in the code")
+    apart = noise.gap(*runs, each.channel, each.name)
+    still = noise.gap(*exact, each.channel, each.name)
+    dtype = np.asarray(runs[0].channels[each.channel][each.name]).dtype
+    coarse = np.dtype(case.precision) if case.precision else dtype
+    if not (noise.shrunk(apart, still, dtype) or noise.shrunk(apart, still, coarse)):
+        raise NoOracle(f"{place} differs by {still:.3g} in float64 too, of {apart:.3g}: no rounding does")
+
+
+def _measure(runs: Runs, exact: Runs, others: list[list[Observation]], each: Difference) -> Measured:
+    place = each.channel, each.name
+    value = np.asarray(runs[0].channels[each.channel][each.name])
+    own = [noise.gap(run, other, *place) for run, more in zip(runs, others, strict=True) for other in more]
+    return Measured(
+        channel=each.channel,
+        name=each.name,
+        apart=noise.gap(*runs, *place),
+        exact=noise.gap(*exact, *place),
+        errors=(noise.gap(runs[0], exact[0], *place), noise.gap(runs[1], exact[0], *place)),
+        floor=max([noise.spacing(value), *(size for size in own if np.isfinite(size))]),
+    )
+
+
+def _exact(pair: Pair, case: Case) -> Runs:
+    """Both runs in float64, on the same weights and inputs. Raises NoOracle if one of them fails."""
+    import jax
+
+    wide = replace(case, weights=noise.widened(case.weights), inputs=noise.widened(case.inputs))
+    found = []
+    with jax.enable_x64(True):
+        for run in case.runs:
+            settings = pair.exact({**case.settings, **run.settings})
+            seen = observe(pair.sides[run.side], wide, replace(run, settings=settings))
+            if seen.error:
+                raise NoOracle(f"{run.side}'s float64 run failed: {seen.error.kind}: {seen.error.message}")
+            found.append(seen)
+    return found[0], found[1]
+
+
+def _others(pair: Pair, case: Case, run: Run) -> list[Observation]:
+    """The run once more with other roundings: eagerly, and with every weight moved by one unit in its last place."""
+    import jax
+
+    side = pair.sides[run.side]
+    near = observe(side, replace(case, weights=noise.moved(case.weights)), run)
+    with jax.disable_jit():
+        eager = observe(side, case, run)
+    return [seen for seen in (near, eager) if seen.error is None]
