@@ -21,6 +21,7 @@ class Case:
         ruler's observation does not depend on who it is compared with).
     weights: neutral name -> array, float32 unless the scenario's weight dtype says otherwise.
     inputs: name -> array (tokens, positions, targets...).
+    draws: whose keys the second run draws with, see `harness.scenario.Scenario`.
     digest: SHA-256 over settings, weights and inputs.
     precision: dtype name of what is computed in, for the drift of goldens; "" goes by the arrays' own dtypes.
     """
@@ -37,3 +38,4 @@ class Case:
     allow: tuple[Allowance, ...]
     digest: str
     precision: str = ""
+    draws: str = "own"

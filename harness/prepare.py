@@ -39,6 +39,7 @@ def prepare(pair: Pair, scenario: Scenario, ticket: Ticket) -> Case:
         inputs=inputs,
         seed=scenario.seed,
         allow=scenario.allow,
+        draws=scenario.draws,
         precision=pair.precision(settings),
         digest=of_case({"settings": settings, "program": scenario.program, "seed": scenario.seed}, weights, inputs),
     )

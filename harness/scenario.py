@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from harness.allowance import Allowance
 
@@ -37,6 +37,8 @@ class Scenario:
     sides: which pairs of sides are compared; the first of each is the ruler.
     relation: empty for a parity of two sides. For a relation within one side: (program, settings) of each second run,
         which must agree with `program` on that same side; `sides` then only says which sides are tried.
+    draws: "own": each run draws with its own keys. "replayed": the second draws with the keys of the first, so that
+        dropout and other noise is compared exactly; see `harness.randomness`.
     allow: allowances, each with its reason.
     faults: ids of catalogue faults that this scenario has been seen to catch.
     seconds, gibibytes: limits of one case's worker.
@@ -51,6 +53,7 @@ class Scenario:
     relation: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     pair: str = "impl"
     seed: int = 0
+    draws: Literal["own", "replayed"] = "own"
     allow: tuple[Allowance, ...] = ()
     faults: tuple[str, ...] = ()
     seconds: float = 600.0

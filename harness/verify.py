@@ -14,12 +14,12 @@ from harness.golden import held, load
 from harness.judge import Evidence, Held, NotHeld, judge
 from harness.locate import locate
 from harness.observation import Observation
-from harness.observe import observe
 from harness.oracle import with_noise
 from harness.pair import Pair
 from harness.prepare import prepare
 from harness.proving import with_proofs
 from harness.registry import load_pair
+from harness.replay import observed
 from harness.runner.dropped import drop
 from harness.scenario import Scenario
 from harness.verdict import Verdict
@@ -57,7 +57,7 @@ def judged(
     hold: holds both observations against the golden.
     """
     sides = pair.sides[case.runs[0].side], pair.sides[case.runs[1].side]
-    left, right = (observe(side, case, run) for side, run in zip(sides, case.runs, strict=True))
+    left, right = observed(sides, case)
     evidence = Evidence(
         left=left,
         right=right,

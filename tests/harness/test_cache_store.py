@@ -127,7 +127,10 @@ def test_other_files_count_by_bytes_and_names_and_what_python_writes_does_not(tm
     (tmp_path / "a.yml").write_text("a: 1 ")
     third = now()
     (tmp_path / "a.yml").rename(tmp_path / "b.yml")
-    assert len({first, second, third, now()}) == 4
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    fourth = now()
+    (tmp_path / "deep" / "er" / "m.py").write_text(CODE)
+    assert len({first, second, third, fourth, now()}) == 5
     assert code_of(str(tmp_path / "gone")).digest == ""
     (tmp_path / "loose").symlink_to(tmp_path / "nowhere")
     assert code_of(str(tmp_path)).digest == ""

@@ -41,7 +41,10 @@ def proven(part, digest, equal=1):
     )  # fmt: skip
 
 
-def judged(folder, left, right=None, *, graphs=GRAPHS, environment=NEWER, equal=1, allow=()):
+def judged(folder, left, right=None, **how):
+    """how: graphs, environment, equal (outputs of one) and allow (allowances), where they are not the usual ones."""
+    how = {"graphs": GRAPHS, "environment": NEWER, "equal": 1, "allow": (), **how}
+    graphs, environment, equal, allow = (how[name] for name in ("graphs", "environment", "equal", "allow"))
     left = replace(left, environment=environment)
     right = replace(right or left, who="nnx", environment=environment)
     golden = held(load(folder, NAME, KEY, DIGEST), left, right)
@@ -171,6 +174,13 @@ def test_sampled_integers_are_not_excused_either(tmp_path):
     accepted(tmp_path, seen=changed("updates", "steps", many))
     assert judged(tmp_path, changed("updates", "steps", many)).passed
     assert judged(tmp_path, changed("updates", "steps", many + 1)).ending is Ending.DRIFTED
+
+
+def test_a_distance_that_is_not_finite_is_not_excused(tmp_path):
+    huge = np.array([1.7e308, 1.0, 2.0])
+    accepted(tmp_path, seen=changed("outputs", "wide", huge))
+    assert judged(tmp_path, changed("outputs", "wide", huge / 2)).passed
+    assert judged(tmp_path, changed("outputs", "wide", -huge)).ending is Ending.DRIFTED
 
 
 @pytest.mark.parametrize(

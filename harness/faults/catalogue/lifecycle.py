@@ -28,6 +28,17 @@ DROPOUT = (
         scenarios=(("dropout_determinism", "llama2-scan1"),),
     ),
     Fault(
+        id="dropout_before_residual",
+        title="dropout falls on the MLP's output and no longer on what it was added to: only masks alike show it",
+        source="FM32",
+        channel="loss",
+        module="decoder/layers/0/dropout",
+        edits=(
+            Edit("impl/nnx/blocks.py", "return self.dropout(x + self.mlp(x))", "return x + self.dropout(self.mlp(x))"),
+        ),
+        scenarios=(("dropout_exact", "gpt3-scan0"),),
+    ),
+    Fault(
         id="dropout_same_mask_each_step",
         title="rng counters are not written back, so that every step draws the same masks",
         source="FM34",

@@ -75,6 +75,14 @@ def test_two_spellings_that_a_rewrite_brings_together_have_one_digest(rule):
     assert digest(one) == digest(other)
 
 
+def test_what_a_set_is_sorted_by_is_told_by_what_it_is_not_by_its_number():
+    def sums(first):
+        return lambda *parts: jnp.sort(jnp.stack([jnp.sum(jnp.square(part)) for part in (first(parts[0]), *parts[1:])]))
+
+    one, other = (lower(sums(f), ABSTRACT) for f in (lambda x: x, lambda x: x.reshape(12).reshape(SHAPE)))
+    assert digest(one) == digest(other)
+
+
 @pytest.mark.parametrize("what", ALIKE)
 def test_what_only_looks_alike_has_another(what):
     one, other = (lower(each, ABSTRACT) for each in ALIKE[what])

@@ -1,0 +1,58 @@
+"""Both runs of a case, the second one with the keys of the first where the case says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from harness.case import Case
+from harness.observation import Observation
+from harness.observe import observe
+from harness.pair import Side
+
+__all__ = ["observed"]
+
+PAIRED = "the draws of both sides can be paired"
+
+
+def observed(sides: tuple[Side, Side], case: Case) -> tuple[Observation, Observation]:
+    """Both runs of `case`, observed.
+
+    With draws "replayed" the second is run with the keys of the first: what both did with them is then comparable to
+    the last bit. That the draws could be paired is a claim beside the others.
+    """
+    if case.draws == "replayed":
+        return _replayed(sides, case)
+    return observe(sides[0], case, case.runs[0]), observe(sides[1], case, case.runs[1])
+
+
+def _replayed(sides: tuple[Side, Side], case: Case) -> tuple[Observation, Observation]:
+    from harness.randomness import paired, recorded, replayed
+
+    with recorded() as ours:
+        left = observe(sides[0], case, case.runs[0])
+    with recorded() as theirs:
+        right = observe(sides[1], case, case.runs[1])
+    if left.error or right.error:
+        return left, right
+    keys = paired(ours, theirs)
+    if isinstance(keys, str):
+        return _claiming(left, right, f"{PAIRED} ({keys})")
+    # The ruler looks its own keys up too: what is compiled for a lookup may be rounded in another order than without.
+    with replayed({key: key for key in keys.values()}):
+        left = observe(sides[0], case, case.runs[0])
+    with replayed(keys):
+        right = observe(sides[1], case, case.runs[1])
+    return _with(left, {PAIRED: np.bool_(True)}), _with(right, {PAIRED: np.bool_(True)})
+
+
+def _claiming(left: Observation, right: Observation, claim: str) -> tuple[Observation, Observation]:
+    """Both observations, with a claim that the second one does not meet."""
+    return _with(left, {claim: np.bool_(True)}), _with(right, {claim: np.bool_(False)})
+
+
+def _with(seen: Observation, claims: Mapping[str, np.bool_]) -> Observation:
+    every = {**seen.channels.get("claims", {}), **{name: np.asarray(value) for name, value in claims.items()}}
+    return replace(seen, channels={**seen.channels, "claims": every})
