@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from harness.case import Case
 from harness.difference import Difference, describe
-from harness.golden.since import attributed
-from harness.observation import Observation
 from harness.pair import NoGraphs, Pair, Side
 from harness.proof import Proof, Proven
 from harness.report.proof import divergence_text, marks_text
@@ -60,17 +58,13 @@ def proofs(sides: tuple[Side, Side], settings: tuple[Settings, Settings], progra
         yield Proved(program=program, part=part, proof=proof, lowered=(first, second), lowering=seconds)
 
 
-def with_proofs(pair: Pair, case: Case, verdict: Verdict, runs: tuple[Observation, Observation]) -> Verdict:
-    """`verdict` with proofs of what its two runs compile, what follows from them, and what moved since the golden.
+def with_proofs(pair: Pair, case: Case, verdict: Verdict) -> Verdict:
+    """`verdict` with proofs of what its two runs compile, and what follows from them.
 
     Bitwise equal runs whose every part is proved reach PROVED. A sharding constraint or a barrier that only one side
     has is a divergence even so: it changes no value, but memory, or where the values are. Runs that differ keep their
     verdict; the proof then tells the operation at which they part.
     """
-    return attributed(_with_proofs(pair, case, verdict, runs))
-
-
-def _with_proofs(pair: Pair, case: Case, verdict: Verdict, runs: tuple[Observation, Observation]) -> Verdict:
     first, second = case.runs
     if first.program != second.program or verdict.rung is None:
         return verdict

@@ -11,6 +11,7 @@ from harness.case import Case
 from harness.comparison import compare
 from harness.discover import Ticket, discover
 from harness.golden import held, load
+from harness.golden.since import attributed
 from harness.judge import Evidence, Held, NotHeld, judge
 from harness.locate import locate
 from harness.observation import Observation
@@ -46,7 +47,7 @@ def verify_case(pair: Pair, case: Case, goldens: Path, pending: Path) -> Verdict
         return _golden(pair, case, goldens, (left, right))
 
     verdict, runs = judged(pair, case, hold)
-    return with_noise(pair, case, with_proofs(pair, case, verdict, runs), runs)
+    return attributed(with_noise(pair, case, with_proofs(pair, case, verdict), runs))
 
 
 def judged(

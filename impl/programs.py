@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from impl import lifecycle, serving_programs
@@ -26,6 +27,7 @@ __all__ = [
     "batch",
     "conversion",
     "dropout",
+    "eager_gradients",
     "exact",
     "forward",
     "gradients",
@@ -135,6 +137,12 @@ def gradients(name: str, settings: Settings, weights: Values, inputs: Values) ->
     }
 
 
+def eager_gradients(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """`gradients`, operation by operation, with nothing compiled as a whole."""
+    with jax.disable_jit():
+        return gradients(name, settings, weights, inputs)
+
+
 def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """Structure, the first batch's gradients, then k steps: metrics of each, and weights and slots after the last."""
     trainer = _trainer(name, settings, weights)
@@ -192,6 +200,7 @@ _PROGRAMS: dict[str, Callable[..., Channels]] = {
     "structure": structure,
     "forward": forward,
     "gradients": gradients,
+    "eager_gradients": eager_gradients,
     "taps": taps,
     "train": train,
     "dropout": dropout,

@@ -53,7 +53,7 @@ def tried(ticket: Ticket, _goldens: Path, trials: Path) -> Verdict:
     case = prepare(pair, scenario, ticket)
     verdict, runs = judged(pair, case, _hold_nothing)
     # A trial that differs is caught already; one that does not may differ beside its values.
-    verdict = with_proofs(pair, case, verdict, runs) if verdict.rung is Rung.BITWISE else verdict
+    verdict = with_proofs(pair, case, verdict) if verdict.rung is Rung.BITWISE else verdict
     verdict = with_noise(pair, case, verdict, runs)
     return replace(verdict, seconds=time.monotonic() - start)
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from harness import noise
+from harness.allowance import Allowance
 from harness.comparison import compare
-from harness.judge import NotHeld
+from harness.drift import drift_compare
+from harness.judge import Held, NotHeld
 from harness.oracle import with_noise
 from harness.pair import Pair, Side
-from harness.verdict import Rung
+from harness.verdict import Ending, Rung
 from harness.verify import judged
 from tests.harness.fabricate import generic, observation
 from tests.harness.tiny_pairs import case_of
@@ -31,7 +33,11 @@ def side(name, function):
     return Side(name=name, frameworks=frozenset(), programs={"act": run})
 
 
-def verdict_of(left, right, exact=dict, dtype=np.float32):
+def without_golden(*_runs):
+    return NotHeld(because="a test needs none")
+
+
+def verdict_of(left, right, exact=dict, dtype=np.float32, hold=without_golden, allow=()):
     """left, right: (weights [WIDTH], x [ROWS, WIDTH]) -> channel -> name -> value, on values of `dtype`."""
     inputs = {"x": generic((ROWS, WIDTH)).astype(dtype)}
     pair = Pair(
@@ -40,8 +46,8 @@ def verdict_of(left, right, exact=dict, dtype=np.float32):
         prepare=lambda settings, seed: ({"w": generic((WIDTH,), seed=3).astype(dtype)}, inputs),
     )
     pair = replace(pair, exact=exact) if exact else pair
-    case = case_of(pair, "act")
-    return with_noise(pair, case, *judged(pair, case, lambda *_: NotHeld(because="a test needs none")))
+    case = replace(case_of(pair, "act"), allow=allow)
+    return with_noise(pair, case, *judged(pair, case, hold))
 
 
 def normed(by):
@@ -82,6 +88,17 @@ def test_two_spellings_of_one_function_are_within_noise():
     assert found.exact < 1e-6 * found.apart
     assert 0 < found.errors[0] < found.apart * 10
     assert found.floor > 0
+
+
+def test_a_ruler_that_left_its_golden_is_drifted_whatever_noise_explains():
+    def golden(left, right):
+        far = observation({"outputs": {"y": left.channels["outputs"]["y"] * 1.5}})
+        return Held(left=drift_compare(far, left), right=drift_compare(far, right))
+
+    verdict = verdict_of(normed(divided), normed(multiplied), hold=golden)
+    assert (verdict.rung, verdict.ending, verdict.passed) == (Rung.WITHIN_NOISE, Ending.DRIFTED, False)
+    assert verdict.moved == "both apart"
+    assert "left the golden" in verdict.detail
 
 
 def test_two_spellings_in_bfloat16_are_within_noise():
@@ -171,20 +188,38 @@ def test_a_pair_that_cannot_compute_in_float64_stays_exact():
     assert "does not say how it computes in float64" in verdict.why_not_higher
 
 
-def test_errors_unlike_each_other_are_seen_though_the_function_is_one():
+def test_errors_of_another_size_are_seen_though_the_function_is_one():
     def measured(errors, floor):
-        return noise.Measured(channel="c", name="n", apart=1.0, exact=1e-10, errors=errors, floor=floor)
+        return noise.Measured(channel="c", name="n", apart=1.0, exact=1e-10, errors=errors, floor=floor, room=4.0)
 
-    assert measured((3.0, 4.0), 1.0).within
-    assert not measured((3.0, 4.1), 1.0).within
-    assert not measured((4.1, 3.0), 1.0).within
-    assert noise.worst([measured((1, 2), 5.0), measured((1, 4), 5.0), measured((3, 3), 0.0)]).errors == (1, 4)
+    assert measured((3.0, 12.0), 1.0).within
+    assert not measured((3.0, 12.1), 1.0).within
+    assert not measured((12.1, 3.0), 1.0).within
+    assert measured((12.1, 3.0), 4.0).within
+    assert measured((0.0, 0.0), 0.0).within
+    assert noise.worst([measured((1, 2), 5.0), measured((1, 4), 1.0), measured((3, 3), 1.0)]).errors == (1, 4)
+
+
+@pytest.mark.parametrize(("dtype", "times"), [("float32", 90), ("bfloat16", 4), ("float16", 11)])
+def test_a_narrower_dtype_is_further_than_the_room(dtype, times):
+    assert noise.room(np.dtype(dtype)) == pytest.approx(times, rel=0.05)
+
+
+def test_what_a_scenario_grants_may_stay_in_float64_and_no_more():
+    grant = Allowance(pattern="outputs/*", rtol=1e-9, because="one side adds a ten-billionth")
+
+    def right(share):
+        return lambda w, x: {"outputs": {"y": normed(multiplied)(w, x)["outputs"]["y"] * (1.0 + share)}}
+
+    assert verdict_of(normed(divided), right(5e-10), allow=(grant,)).rung is Rung.WITHIN_NOISE
+    assert verdict_of(normed(divided), right(5e-10)).rung is Rung.DIVERGED
+    assert verdict_of(normed(divided), right(5e-9), allow=(grant,)).rung is Rung.DIVERGED
 
 
 def test_every_element_is_moved_to_a_neighbour_both_ways():
     for dtype in (np.float32, np.float64, ml_dtypes.bfloat16):
         value = generic((5, 11)).astype(dtype)
-        there = noise.moved({"w": value, "n": np.arange(3)})
+        there = noise.moved({"w": value, "n": np.arange(3)}, 1)
         up = there["w"].astype(np.float64) > value.astype(np.float64)
         assert there["w"].dtype == value.dtype
         assert (there["w"] != value).all()

@@ -93,7 +93,7 @@ def verdict_of(left, right):
     inputs = {"x": np.random.default_rng(5).normal(size=(3, 5)).astype(np.float32)}
     pair = Pair(name="p", sides={s.name: s for s in (left, right)}, prepare=lambda settings, seed: ({}, inputs))
     case = case_of(pair, "act")
-    return with_proofs(pair, case, *judged(pair, case, lambda *_: NotHeld(because="a test needs none")))
+    return with_proofs(pair, case, judged(pair, case, lambda *_: NotHeld(because="a test needs none"))[0])
 
 
 def wave(x):

@@ -104,6 +104,43 @@ ANNOTATION = (
         ),
     ),
     Fault(
+        id="both_trace_frozen",
+        title="a Python counter on both sides counts traces instead of layers once a scan is compiled",
+        source="FM31",
+        channel="loss",
+        module="*",
+        edits=(
+            Edit(
+                "impl/math/gates.py",
+                "    for other in others:\n",
+                "    gate.calls = getattr(gate, 'calls', 0) + 1\n    first = first * (1.0 + 0.01 * gate.calls)\n"
+                "    for other in others:\n",
+            ),
+        ),
+        scenarios=(
+            ("eager_equals_compiled", "qwen3,linen:eager_gradients"),
+            ("eager_equals_compiled", "qwen3,nnx:eager_gradients"),
+        ),
+    ),
+    Fault(
+        id="both_accumulate_mean_of_means",
+        title="both sides add means of microbatches and divide by all tokens once more: parity cannot see it",
+        source="FM31",
+        channel="loss",
+        module="*",
+        edits=(
+            Edit(
+                "impl/training/objective.py",
+                "        return terms.xent_sum, terms\n",
+                "        return terms.xent_sum / (terms.weights + EPSILON), terms\n",
+            ),
+        ),
+        scenarios=(
+            ("accumulated_equals_whole", "llama2,linen:train(retrained={'gradient_accumulation_steps': 3})"),
+            ("accumulated_equals_whole", "llama2,nnx:train(retrained={'gradient_accumulation_steps': 3})"),
+        ),
+    ),
+    Fault(
         id="remat_applies_layers_twice",
         title="a rematerialised layer is applied to its own output",
         source="FM31",
