@@ -8,11 +8,13 @@ import re
 import pytest
 
 from harness.cli import obeyed
-from harness.discover import discover
+from harness.discover import discover, settings_of
 from harness.faults import Fault
 from harness.faults.campaign import planned
 from harness.faults.catalogue import CATALOGUE
 from harness.faults.injection import edited
+from harness.faults.work import overridden
+from impl.requested import config_of, training_of
 
 FAULTS = {fault.id: fault for fault in CATALOGUE.faults}
 ENTRIES = {entry.id: entry for entry in CATALOGUE.entries}
@@ -35,11 +37,19 @@ def test_every_entry_names_a_case_that_exists():
 
 
 def test_the_catalogue_is_large_and_broad():
-    assert len(CATALOGUE.faults) >= 25
-    assert len(CATALOGUE.variations) >= 22
+    assert len(CATALOGUE.faults) >= 70
+    assert len(CATALOGUE.variations) >= 200
     assert {fault.expect for fault in CATALOGUE.faults} == {"diverged", "claim", "error", "refused"}
     edits = {edit.file.rpartition("/")[0] for fault in CATALOGUE.faults for edit in fault.edits}
     assert {"impl/nnx", "impl/linen", "impl/bridged"} <= edits
+
+
+def test_every_variation_is_a_model_that_can_be_built():
+    for entry in CATALOGUE.variations:
+        scenario = overridden(SCENARIOS[entry.scenario], entry.cell, entry.settings, entry.seed)
+        assert entry.edits or entry.seed or scenario.settings != settings_of(SCENARIOS[entry.scenario], entry.cell)
+        config_of(scenario.settings)
+        training_of(scenario.settings)
 
 
 @pytest.mark.parametrize("name", FAULTS)

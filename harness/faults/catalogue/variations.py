@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from harness.faults.catalogue.grid import GRID
 from harness.faults.record import Edit, Variation
 
 __all__ = ["VARIATIONS"]
@@ -140,4 +141,4 @@ SET = (
     _set("scan_axis_0", "stacked at axis 0", "fused-scan1", param_scan_axis=0),
 )
 
-VARIATIONS: tuple[Variation, ...] = (*WORDED, *SET)
+VARIATIONS: tuple[Variation, ...] = (*WORDED, *SET, *GRID)
