@@ -14,9 +14,9 @@ from harness.difference import describe
 from harness.discover import discover, expand
 from harness.drift import drift_compare
 from harness.golden.extension import in_folder
-from harness.observe import observe
 from harness.prepare import prepare
 from harness.registry import load_pair
+from harness.replay import observed
 from tests.test_house import ROOT
 
 SCENARIOS = discover(ROOT / "scenarios")
@@ -39,7 +39,7 @@ def test_both_sides_agree_with_each_other_and_with_the_golden(ticket, golden):
     pair = load_pair(ticket.pair)
     case = prepare(pair, SCENARIOS[ticket.scenario], ticket)
     sides = pair.sides[case.runs[0].side], pair.sides[case.runs[1].side]
-    left, right = (observe(side, case, run) for side, run in zip(sides, case.runs, strict=True))
+    left, right = observed(sides, case)
     assert refusal(sides, left, right) == ""
     # Two settings of one side may differ in roundings, which `harness.oracle` holds against float64.
     parity = drift_compare(left, right) if ticket.relation >= 0 else compare(left, right, case.allow)
