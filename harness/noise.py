@@ -7,9 +7,10 @@ two machine epsilons (2**-29 from float32). A difference in meaning (another con
 layers) stays as it is, however small. Halfway between the two, on a scale of powers, is where the line is drawn.
 
 It is as exact. Held against the ruler's float64 values, neither side errs by more than the other, or than the sides
-move against themselves when nothing but roundings change (compiled against eager, and twice with every weight moved by
-one unit in its last place). More is, once again, halfway to what the next narrower dtype would do: 90 times in float32,
-4 times in bfloat16. The measure is absolute, so that leaves whose true value is 0 are judged like all others.
+move against themselves when nothing but roundings change (compiled against eager, with the examples of a batch in
+another order, and twice with every weight moved by one unit in its last place). More is, once again, halfway to what
+the next narrower dtype would do: 90 times in float32, 4 times in bfloat16. The measure is absolute, so that leaves
+whose true value is 0 are judged like all others.
 """
 
 from __future__ import annotations

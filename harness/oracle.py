@@ -20,6 +20,9 @@ __all__ = ["with_noise"]
 
 Runs = tuple[Observation, Observation]
 
+SUMMED = ("loss", "gradients", "updates")
+"""Channels that hold sums over the examples of a batch, whatever their order."""
+
 
 def with_noise(pair: Pair, case: Case, verdict: Verdict, runs: Runs) -> Verdict:
     """`verdict`, and WITHIN NOISE instead of DIVERGED if that is all that the two runs differ by.
@@ -75,7 +78,10 @@ def _measured(pair: Pair, case: Case, runs: Runs, found: tuple[Difference, ...])
     exact = _exact(pair, case)
     for each in found:
         _same_function(case, runs, exact, each)
-    others = [_others(pair, case, run) for run in case.runs]
+    others = [
+        _others(pair, case, run) + _reordered(pair, case, run, own, found)
+        for run, own in zip(case.runs, runs, strict=True)
+    ]
     return tuple(_measure(case, runs, exact, others, each) for each in found)
 
 
@@ -140,3 +146,17 @@ def _others(pair: Pair, case: Case, run: Run) -> list[Observation]:
     with jax.disable_jit():
         found.append(observe(side, case, run))
     return [seen for seen in found if seen.error is None]
+
+
+def _reordered(pair: Pair, case: Case, run: Run, own: Observation, found: tuple[Difference, ...]) -> list[Observation]:
+    """The run once more with the examples in another order, as far as it sums over them.
+
+    Left out if more than roundings moved: then the order had a meaning after all, and says nothing of noise.
+    """
+    inputs = pair.reordered({**case.settings, **run.settings}, case.inputs)
+    if not inputs:
+        return []
+    seen = observe(pair.sides[run.side], replace(case, inputs=inputs), run)
+    seen = replace(seen, channels={name: seen.channels[name] for name in SUMMED if name in seen.channels})
+    summed = [each for each in found if each.channel in SUMMED]
+    return [] if seen.error or noise.beyond(own, seen, summed) else [seen]

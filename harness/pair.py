@@ -75,6 +75,8 @@ class Pair:
 
     prepare: (settings, seed) -> (weights, inputs), all in NumPy, the same for every side.
     scenarios: scenarios that come with the pair (a user's pair may bring its own); name -> Scenario.
+    reordered: (settings, inputs) -> the same inputs with the examples of every batch in another order, so that losses,
+        gradients and updates are the same sums taken differently; {} if order has a meaning.
     exact: settings -> settings under which everything is float64, where jax_enable_x64 is set and weights and inputs
         are float64. Raises NoOracle if there are none.
     precision: settings -> name of the dtype that is computed in; goldens of coarser dtypes may drift further.
@@ -89,4 +91,5 @@ class Pair:
     models: Mapping[str, Callable[[], Mapping[str, object]]] = field(default_factory=dict)
     table: Callable[[Mapping[str, object]], Mapping[str, Mapping[str, str]]] | None = None
     exact: Callable[[Mapping[str, object]], Mapping[str, object]] = _no_oracle
+    reordered: Callable[[Mapping[str, object], Values], Values] = lambda settings, inputs: {}
     precision: Callable[[Mapping[str, object]], str] = lambda settings: ""

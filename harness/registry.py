@@ -71,6 +71,7 @@ def _impl() -> Pair:
         table=programs.table,
         exact=programs.exact,
         precision=programs.precision,
+        reordered=programs.reordered,
         models=graph_programs.models(),
     )
 

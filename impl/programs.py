@@ -35,6 +35,7 @@ __all__ = [
     "prepare",
     "programs",
     "refusals",
+    "reordered",
     "resume",
     "stepper",
     "structure",
@@ -87,6 +88,13 @@ def table(settings: Settings) -> dict[str, dict[str, str]]:
 def precision(settings: Settings) -> str:
     """The dtype of computation."""
     return config_of(settings).dtype
+
+
+def reordered(settings: Settings, inputs: Values) -> dict[str, np.ndarray]:
+    """Every batch with its rows the other way round; nothing where each row draws a mask of its own."""
+    if config_of(settings).dropout_rate:
+        return {}
+    return {name: value[::-1] if name.startswith("step") else value for name, value in inputs.items()}
 
 
 def batch(inputs: Values, step: int) -> Batch:

@@ -74,6 +74,7 @@ def module_pair(
         scenarios=_scenarios(name, task),
         table=lambda settings: table(bound().names),
         exact=dict,  # the modules take the dtype of their weights and inputs
+        reordered=lambda settings, inputs: {name: array[:, ::-1] for name, array in inputs.items() if array.ndim > 1},
     )
 
 

@@ -1,0 +1,91 @@
+"""A batch taken in another order is one of the ways in which a side is held against itself, where order means nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from harness.comparison import compare
+from harness.oracle import with_noise
+from harness.pair import Pair, Side
+from harness.registry import load_pair
+from harness.verdict import Rung
+from harness.verify import judged
+from impl.tiny import family
+from tests.harness.fabricate import generic
+from tests.harness.test_oracle import without_golden
+from tests.harness.tiny_pairs import case_of
+
+ROWS, WIDTH = 60, 7
+
+
+def act(order, weigh):
+    """The loss of `x` summed row after row in `order`; `weigh`: position in the batch -> weight."""
+
+    def run(case, _run):
+        x = jnp.asarray(case.inputs["x"]) * weigh(len(case.inputs["x"]))[:, None]
+        terms = jnp.sum(jnp.exp(x * case.weights["w"]), axis=1)[order]
+        total = jax.lax.scan(lambda sum, term: (sum + term, None), jnp.zeros((), x.dtype), terms)[0]
+        return {"loss": {"total": total}}
+
+    return run
+
+
+def floor_of(reordered, weigh=lambda rows: np.ones(rows, np.float32)):
+    forward = np.arange(ROWS)
+    programs = (act(forward, weigh), act(np.roll(forward, 20), weigh))
+    inputs = {"x": generic((ROWS, WIDTH)).astype(np.float32)}
+    pair = Pair(
+        name="p",
+        sides={
+            name: Side(name=name, frameworks=frozenset(), programs={"act": program})
+            for name, program in zip(("linen", "nnx"), programs, strict=True)
+        },
+        prepare=lambda settings, seed: ({"w": generic((WIDTH,), seed=3).astype(np.float32)}, inputs),
+        exact=dict,
+    )
+    pair = replace(pair, reordered=reordered) if reordered else pair
+    case = case_of(pair, "act")
+    verdict = with_noise(pair, case, *judged(pair, case, without_golden))
+    assert verdict.rung is Rung.WITHIN_NOISE
+    return verdict.noise[0].floor
+
+
+def backwards(settings, inputs):
+    return {"x": inputs["x"][::-1]}
+
+
+def test_a_sum_in_another_order_is_part_of_the_noise():
+    found = {tuple(x[:2, 0]) for x in (generic((ROWS, WIDTH)), generic((ROWS, WIDTH))[::-1])}
+    assert len(found) == 2
+    assert floor_of(backwards) >= floor_of(None) > 0
+
+
+def test_an_order_that_has_a_meaning_is_left_out():
+    """Each row weighs by its place: backwards it is another loss, which says nothing of noise."""
+
+    def weigh(rows):
+        return np.linspace(0.1, 1.7, rows, dtype=np.float32)
+
+    assert floor_of(backwards, weigh) == floor_of(None, weigh)
+
+
+@pytest.mark.parametrize("side", ["linen", "nnx"])
+def test_the_decoder_sums_the_same_in_another_order(side):
+    pair = load_pair("impl")
+    case = case_of(pair, "gradients", settings={"config": family("llama2")})
+    program = pair.sides[side].programs["gradients"]
+    other = replace(case, inputs={**case.inputs, **pair.reordered(case.settings, case.inputs)})
+    first, second = program(case, case.runs[0]), program(other, case.runs[0])
+    assert not np.array_equal(case.inputs["step0/tokens"], other.inputs["step0/tokens"])
+    for name, value in first["gradients"].items():
+        np.testing.assert_allclose(second["gradients"][name], value, rtol=0, atol=1e-4 * np.abs(value).max())
+
+
+def test_rows_that_draw_masks_are_not_reordered():
+    pair = load_pair("impl")
+    assert pair.reordered({"config": family("llama2", dropout_rate=0.3)}, {"step0/tokens": np.zeros((2, 3))}) == {}
