@@ -1,4 +1,4 @@
-"""A batch taken in another order is one of the ways in which a side is held against itself, where order means nothing."""
+"""A batch in another order is one of the ways a side is held against itself, where order means nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.comparison import compare
 from harness.oracle import with_noise
 from harness.pair import Pair, Side
 from harness.registry import load_pair
