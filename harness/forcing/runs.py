@@ -93,8 +93,9 @@ def _words(seen: Observation) -> str:
 
 
 def _alone(tapes: tuple[Tape, Tape], pairings: Sequence[Pairing]) -> tuple[str, ...]:
-    known = {place for each in pairings for place in (*each.left, *each.right)}
-    found = dict.fromkeys(place for tape in tapes for place, _ in tape.arrivals if place not in known)
+    """What has no partner, but for further methods of modules that have one."""
+    known = {path for each in pairings for path, _ in (*each.left, *each.right)}
+    found = dict.fromkeys(place for tape in tapes for place, _ in tape.arrivals if place[0] not in known)
     return tuple(".".join(("/".join(path) or "model", method)).removesuffix(".__call__") for path, method in found)
 
 
