@@ -10,7 +10,7 @@ from harness.observe import observe
 from harness.pair import Pair
 from harness.scenario import Run
 
-__all__ = ["LOSS", "MODEL", "OPTIMIZER", "TAPS", "locate"]
+__all__ = ["LOSS", "MODEL", "OPTIMIZER", "TAPS", "born", "locate"]
 
 TAPS = "taps"
 """The program that returns the output of every module, in forward order, in the channel "intermediates"."""
@@ -37,6 +37,11 @@ def locate(pair: Pair, case: Case, parity: Comparison) -> str:
     taps = _taps(pair, case)
     if taps and taps.first and taps.first.channel == "intermediates":
         return taps.first.name
+    return born(parity, after=LOSS if taps else MODEL)
+
+
+def born(parity: Comparison, after: str) -> str:
+    """As `locate` where every module's output agrees. after: what to call the start of the backward pass."""
     differing = [item for item in parity.differences if item.allowed_by is None and item.reason not in _NOT_VALUES]
     found = {channel: [d for d in differing if d.channel == channel] for channel in parity.channels}
     for channel in _DECLARED:
@@ -44,7 +49,7 @@ def locate(pair: Pair, case: Case, parity: Comparison) -> str:
             return _module(found[channel][0].name)
     if found.get("gradients"):
         everywhere = len(found["gradients"]) == parity.channels["gradients"].expected > 1
-        return (LOSS if taps else MODEL) if everywhere else _module(found["gradients"][-1].name)
+        return after if everywhere else _module(found["gradients"][-1].name)
     if found.get("updates"):
         return _common(found["updates"])
     if found.get("state"):

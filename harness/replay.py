@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +15,10 @@ from harness.observation import Observation
 from harness.observe import observe
 from harness.pair import Side
 
-__all__ = ["observed"]
+__all__ = ["Keys", "keys_of", "observed"]
+
+Keys = tuple[Callable[[], AbstractContextManager[Any]], Callable[[], AbstractContextManager[Any]]]
+"""What the first and the second run of a case are made in."""
 
 PAIRED = "the draws of both sides can be paired"
 
@@ -29,23 +35,43 @@ def observed(sides: tuple[Side, Side], case: Case) -> tuple[Observation, Observa
 
 
 def _replayed(sides: tuple[Side, Side], case: Case) -> tuple[Observation, Observation]:
-    from harness.randomness import paired, recorded, replayed
+    left, right, keys = _recorded(sides, case)
+    if left.error or right.error:
+        return left, right
+    if isinstance(keys, str):
+        return _claiming(left, right, f"{PAIRED} ({keys})")
+    ours, theirs = _replaying(keys)
+    with ours():
+        left = observe(sides[0], case, case.runs[0])
+    with theirs():
+        right = observe(sides[1], case, case.runs[1])
+    return _with(left, {PAIRED: np.bool_(True)}), _with(right, {PAIRED: np.bool_(True)})
+
+
+def keys_of(sides: tuple[Side, Side], case: Case) -> Keys:
+    """What each of further runs of `case` is to be made in, so that it draws with the keys that `observed` has it draw
+    with; nothing where the draws are its own, or cannot be paired."""
+    if case.draws != "replayed":
+        return nullcontext, nullcontext
+    keys = _recorded(sides, case)[2]
+    return (nullcontext, nullcontext) if isinstance(keys, str) else _replaying(keys)
+
+
+def _recorded(sides: tuple[Side, Side], case: Case) -> tuple[Observation, Observation, Mapping[bytes, bytes] | str]:
+    from harness.randomness import paired, recorded
 
     with recorded() as ours:
         left = observe(sides[0], case, case.runs[0])
     with recorded() as theirs:
         right = observe(sides[1], case, case.runs[1])
-    if left.error or right.error:
-        return left, right
-    keys = paired(ours, theirs)
-    if isinstance(keys, str):
-        return _claiming(left, right, f"{PAIRED} ({keys})")
+    return left, right, paired(ours, theirs)
+
+
+def _replaying(keys: Mapping[bytes, bytes]) -> Keys:
+    from harness.randomness import replayed
+
     # The ruler looks its own keys up too: what is compiled for a lookup may be rounded in another order than without.
-    with replayed({key: key for key in keys.values()}):
-        left = observe(sides[0], case, case.runs[0])
-    with replayed(keys):
-        right = observe(sides[1], case, case.runs[1])
-    return _with(left, {PAIRED: np.bool_(True)}), _with(right, {PAIRED: np.bool_(True)})
+    return partial(replayed, {key: key for key in keys.values()}), partial(replayed, keys)
 
 
 def _claiming(left: Observation, right: Observation, claim: str) -> tuple[Observation, Observation]:

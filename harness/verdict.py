@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from harness.causes import Forced
 from harness.comparison import Comparison, Difference
 from harness.noise import Measured
 from harness.observation import Attestation, Environment
@@ -65,6 +66,8 @@ class Verdict:
     first: the first divergence. module: the module path it is placed at ("decoder/layers/1/mlp"), if it was located.
     why_not_higher: one sentence: why the rung above was not reached.
     not_compared: channel or program -> reason.
+    step: (the first step whose values differ, of how many), counted from 1, where the runs make more than one.
+    forced: where the divergence is born and what only follows, if that was tried; see `harness.forcing`.
     noise: what differs, held against float64, if that was done.
     proofs: of what both sides compile, part by part; () if none could be attempted.
     accepted: how the golden came about, None if there was none to hold against. since_golden: one sentence: whether
@@ -90,6 +93,8 @@ class Verdict:
     not_compared: Mapping[str, str] = field(default_factory=dict)
     proofs: tuple[Proven, ...] = ()
     noise: tuple[Measured, ...] = ()
+    step: tuple[int, int] | None = None
+    forced: Forced | None = None
     accepted: Accepted | None = None
     since_golden: str = ""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from harness.attestation import refusal
@@ -13,10 +12,10 @@ from harness.discover import Ticket, discover
 from harness.golden import held, load
 from harness.golden.since import attributed
 from harness.judge import Evidence, Held, NotHeld, judge
-from harness.locate import locate
 from harness.observation import Observation
 from harness.oracle import with_noise
 from harness.pair import Pair
+from harness.placing import with_place
 from harness.prepare import prepare
 from harness.proving import with_proofs
 from harness.registry import load_pair
@@ -47,7 +46,8 @@ def verify_case(pair: Pair, case: Case, goldens: Path, pending: Path) -> Verdict
         return _golden(pair, case, goldens, (left, right))
 
     verdict, runs = judged(pair, case, hold)
-    return attributed(with_noise(pair, case, with_proofs(pair, case, verdict), runs))
+    verdict = with_noise(pair, case, with_proofs(pair, case, verdict), runs)
+    return attributed(with_place(pair, case, verdict, runs))
 
 
 def judged(
@@ -66,10 +66,7 @@ def judged(
         golden=hold(left, right),
         refusal=refusal(sides, left, right),
     )
-    verdict = judge(case.name, case.scenario, (left.who, right.who), evidence)
-    moved = evidence.parity.first and not evidence.refusal
-    verdict = replace(verdict, module=locate(pair, case, evidence.parity)) if moved else verdict
-    return verdict, (left, right)
+    return judge(case.name, case.scenario, (left.who, right.who), evidence), (left, right)
 
 
 def _golden(pair: Pair, case: Case, goldens: Path, runs: tuple[Observation, Observation]) -> Held | NotHeld:

@@ -16,6 +16,7 @@ from harness.cli.usage import UsageError, unknown
 from harness.difference import describe
 from harness.golden.document import Document
 from harness.golden.store import read_document
+from harness.report.causes import cause_text, step_text
 from harness.report.machine import VERSION
 from harness.report.record import excused, reached
 from harness.report.words import diverged, why
@@ -109,6 +110,10 @@ def _of_verdict(verdict: Verdict) -> Iterator[str]:
     yield _item("why", "it passed" if verdict.passed else why(verdict))
     if diverged(verdict):
         yield _item("to hand on", f"harness reproduce {shlex.quote(verdict.case)}, with the run's --pair")
+    if verdict.step:
+        yield _item("step", step_text(verdict.step))
+    for phrase in cause_text(verdict.forced).split("; ") if verdict.forced else ():
+        yield _item("where", phrase)
     if verdict.why_not_higher:
         yield _item("not higher", verdict.why_not_higher)
     if verdict.since_golden:

@@ -20,6 +20,7 @@ from harness.faults.record import CatalogueError
 from harness.judge import NotHeld
 from harness.observation import Observation
 from harness.oracle import with_noise
+from harness.placing import with_place
 from harness.prepare import prepare
 from harness.proving import with_proofs
 from harness.registry import load_pair
@@ -54,7 +55,7 @@ def tried(ticket: Ticket, _goldens: Path, trials: Path) -> Verdict:
     verdict, runs = judged(pair, case, _hold_nothing)
     # A trial that differs is caught already; one that does not may differ beside its values.
     verdict = with_proofs(pair, case, verdict) if verdict.rung is Rung.BITWISE else verdict
-    verdict = with_noise(pair, case, verdict, runs)
+    verdict = with_place(pair, case, with_noise(pair, case, verdict, runs), runs)
     return replace(verdict, seconds=time.monotonic() - start)
 
 

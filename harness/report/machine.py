@@ -51,7 +51,7 @@ def _case(verdict: Verdict) -> dict[str, Any]:
         "ending": whole["ending"],
         "passed": verdict.passed,
         "channels": whole["parity"]["channels"] if whole["parity"] else {},
-        "first_divergence": _first(verdict.first, verdict.module),
+        "first_divergence": _first(verdict.first, verdict.module, verdict.step),
         "detail": verdict.detail,
         "cure": cure(verdict),
         "why_not_higher": verdict.why_not_higher,
@@ -64,7 +64,7 @@ def _case(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _first(first: Difference | None, module: str) -> dict[str, Any] | None:
+def _first(first: Difference | None, module: str, step: tuple[int, int] | None) -> dict[str, Any] | None:
     if first is None:
         return None
     sizes = {"max_abs": first.max_abs, "max_rel": first.max_rel}
@@ -73,6 +73,7 @@ def _first(first: Difference | None, module: str) -> dict[str, Any] | None:
         "channel": first.channel,
         "name": first.name,
         "module": module,
+        "step": list(step) if step else None,
         "reason": first.reason,
         "left": first.left,
         "right": first.right,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from harness.difference import Difference, describe
+from harness.report.causes import cause_text, step_text
 from harness.verdict import Ending, Rung, Verdict
 
 __all__ = ["counted", "cure", "diverged", "duration", "first_line", "number", "why"]
@@ -41,6 +42,7 @@ def why(verdict: Verdict) -> str:
     sentences = []
     if verdict.first:
         sentences.append(f"First divergence{_module(verdict)}: {describe(verdict.first)}.")
+    sentences += [_sentence(text) for text in (step_text(verdict.step), cause_text(verdict.forced)) if text]
     if parted := next((each for each in verdict.proofs if each.parting), None):
         sentences.append(f"First operation that differs in {parted.part}: {parted.parting}.")
     if verdict.detail:

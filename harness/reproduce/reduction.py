@@ -12,15 +12,13 @@ from harness.difference import Difference
 from harness.observe import observe
 from harness.pair import Pair
 from harness.scenario import Run
+from harness.steps import STEPS
 from harness.verdict import Rung, Verdict
 
 __all__ = ["ORDER", "Reduced", "located", "smallest"]
 
 ORDER = ("forward", "forward_train", "grad", "gradients", "train")
 """Programs of which each does more than those before it. Others stand for themselves."""
-
-STEPS = "steps"
-"""The setting that says how often a program repeats itself, where a program knows it."""
 
 _NO_VALUES = ("claim", "error")
 

@@ -121,13 +121,14 @@ def test_gradients_are_the_slopes_of_the_loss(trained, loss, prepared, name):
     assert abs(slope[spot]) > 2e-3
 
 
-def test_taps_have_the_same_paths_and_values_on_both_sides(tapped):
+def test_taps_have_the_same_paths_order_and_values_on_both_sides(tapped):
     same(tapped["nnx"], tapped["linen"])
+    assert list(tapped["nnx"]) == list(tapped["linen"])
 
 
-def test_taps_of_linen_come_in_the_order_of_the_forward_pass(tapped):
-    """NNX lists its modules by name; the order of Linen's is that of the declared parameters."""
-    order = {path: at for at, path in enumerate(tapped["linen"])}
+@pytest.mark.parametrize("side", BOTH)
+def test_taps_come_in_the_order_of_the_forward_pass(tapped, side):
+    order = {path: at for at, path in enumerate(tapped[side])}
     modules = list(dict.fromkeys(row.name.rpartition("/")[0] for row in declare(YARN)))
     assert [order[path] for path in modules] == sorted(order[path] for path in modules)
     for layer in range(YARN.num_decoder_layers):
