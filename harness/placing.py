@@ -38,7 +38,7 @@ def with_place(pair: Pair, case: Case, verdict: Verdict, runs: tuple[Observation
     forced = _forced(pair, case, parity, step)
     if reason := disturbed(pair, case, before, runs):
         return replace(verdict, ending=Ending.ERROR, detail="; ".join(x for x in (verdict.detail, reason) if x))
-    return replace(verdict, module=_agreed(module, forced.certain), step=step, forced=forced)
+    return replace(verdict, module=_agreed(module, forced.certain if forced else ""), step=step, forced=forced)
 
 
 def _agreed(module: str, cause: str) -> str:
@@ -46,13 +46,16 @@ def _agreed(module: str, cause: str) -> str:
     return module if inside and module else cause
 
 
-def _forced(pair: Pair, case: Case, parity: Comparison, step: tuple[int, int] | None) -> Forced:
-    """A forced run of as little as diverges: the gradients alone, or up to the first step that differs."""
+def _forced(pair: Pair, case: Case, parity: Comparison, step: tuple[int, int] | None) -> Forced | None:
+    """A forced run of as little as diverges: the gradients alone, or up to the first step that differs.
+
+    None where what differs is no value that a module could be handed.
+    """
     from harness.forcing import forced
 
     first = parity.first
     if first is None or first.reason in ("claim", "error") or first.channel in _NOT_RUN:
-        return Forced(note="what differs is no value that a module could be handed")
+        return None
     smaller = [stepping(case, step[0])] if step and step[0] < step[1] else [case]
     if any(each.channel == "gradients" and each.allowed_by is None for each in parity.differences):
         offers = [pair.sides[run.side].programs for run in case.runs]

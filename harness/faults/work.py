@@ -10,7 +10,7 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from harness.scenario import Scenario
 from harness.verdict import Rung, Verdict
 from harness.verify import judged, scenario_of
 
-__all__ = ["ORDER", "folder_of", "overridden", "tried"]
+__all__ = ["ORDER", "folder_of", "noticed", "overridden", "tried"]
 
 ORDER = "order.json"
 """File in a trial's folder: {"packages": edited packages, "settings": dotted path -> value, "seed": added}."""
@@ -40,10 +40,19 @@ def folder_of(trials: Path, case: str) -> Path:
 
 
 def tried(ticket: Ticket, _goldens: Path, trials: Path) -> Verdict:
-    """The verdict of one trial. Its seconds are the whole trial's, without the start of the worker.
+    """The verdict of one trial, placed. Its seconds are the whole trial's, without the start of the worker.
 
     Raises CatalogueError if the packages that were edited are not the ones that were imported.
     """
+    return _tried(ticket, trials, with_place)
+
+
+def noticed(ticket: Ticket, _goldens: Path, trials: Path) -> Verdict:
+    """As `tried`, but a divergence is not placed."""
+    return _tried(ticket, trials, lambda pair, case, verdict, runs: verdict)
+
+
+def _tried(ticket: Ticket, trials: Path, place: Callable[..., Verdict]) -> Verdict:
     start = time.monotonic()
     folder = folder_of(trials, ticket.case)
     order = json.loads((folder / ORDER).read_text(encoding="utf-8"))
@@ -55,7 +64,7 @@ def tried(ticket: Ticket, _goldens: Path, trials: Path) -> Verdict:
     verdict, runs = judged(pair, case, _hold_nothing)
     # A trial that differs is caught already; one that does not may differ beside its values.
     verdict = with_proofs(pair, case, verdict) if verdict.rung is Rung.BITWISE else verdict
-    verdict = with_place(pair, case, with_noise(pair, case, verdict, runs), runs)
+    verdict = place(pair, case, with_noise(pair, case, verdict, runs), runs)
     return replace(verdict, seconds=time.monotonic() - start)
 
 

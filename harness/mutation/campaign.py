@@ -25,7 +25,7 @@ from harness.verdict import Ending, Rung, Verdict
 
 __all__ = ["Show", "outcome", "tried_out"]
 
-CASES, GRAPHS = "harness.faults.work:tried", "harness.mutation.work:graphs"
+CASES, GRAPHS = "harness.faults.work:noticed", "harness.mutation.work:graphs"
 BASELINE = "baseline"
 PATIENCE = 60.0, 10.0
 """A mutant's case may take so many seconds, and so many times as long as without it, before it counts as hung."""
