@@ -26,6 +26,7 @@ SIDE_BRANCHES = {
     "impl/linen/*": "a room of one framework names that framework's classes",
     "impl/nnx/*": "a room of one framework names that framework's classes",
     "harness/modules/nnx_parts.py": "a room of one framework names that framework's classes",
+    "harness/forcing/attributes.py": "finds NNX modules by their attributes; Linen ones say their path themselves",
     "impl/checkpoint/*": "a checkpoint on disk is of one dialect or another: that is found in its keys, not in a flag",
     "impl/lifecycle.py": "leaves of a checkpoint are left out by the name of the branch that holds them",
 }
