@@ -1,6 +1,7 @@
 """Every parameter declared once, in forward order: neutral name, shape, logical axes, kind; and how weights are drawn.
 
-Neutral names never mention stacking: layer i of any layout is "decoder/layers/i/...". Logical axes are MaxText's.
+Neutral names never mention stacking: layer i of any layout is "decoder/layers/i/...", as `impl.stacks` counts them.
+Logical axes are MaxText's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
 
 from impl.config import ModelConfig
+from impl.stacks import places
 
 __all__ = ["Parameter", "declare", "draw", "input_projections", "layer_parameters"]
 
@@ -36,18 +38,20 @@ def declare(config: ModelConfig) -> tuple[Parameter, ...]:
     if config.trainable_position_size:
         shape = (config.trainable_position_size, e)
         rows.append(Parameter("decoder/position_embedder/embedding", shape, ("vocab", "embed_vocab"), "embedding"))
-    for layer in range(config.num_decoder_layers):
-        rows += [replace(row, name=f"decoder/layers/{layer}/{row.name}") for row in layer_parameters(config)]
+    for place in places(config):
+        rows += [replace(row, name=f"{place.name}/{row.name}") for row in layer_parameters(config, place.kind)]
     rows += _norm("decoder/decoder_norm", config)
     if not config.logits_via_embedding:
         rows.append(Parameter("decoder/logits_dense/kernel", (e, v), ("embed_vocab", "vocab"), "kernel", e))
     return tuple(rows)
 
 
-def layer_parameters(config: ModelConfig) -> tuple[Parameter, ...]:
-    """Parameters of one decoder block, named relative to it, in forward order."""
+def layer_parameters(config: ModelConfig, kind: str = "global") -> tuple[Parameter, ...]:
+    """Parameters of one decoder block, a layer of that kind, named relative to it, in forward order."""
     if config.decoder_block == "gemma2":
-        return tuple(_gemma2_block(config))
+        return tuple(row for part in ("local", "global") for row in _gemma_layer(config, f"_{part}"))
+    if config.decoder_block == "gemma3":
+        return tuple(_gemma_layer(config, ""))
     if config.decoder_block == "gpt3":
         return (
             *_norm("pre_self_attention_norm", config),
@@ -63,16 +67,15 @@ def layer_parameters(config: ModelConfig) -> tuple[Parameter, ...]:
     )
 
 
-def _gemma2_block(config: ModelConfig) -> Iterator[Parameter]:
-    for part in ("local", "global"):
-        yield from _norm(f"pre_self_attention_norm_{part}", config)
-        yield from _attention(f"self_attention_{part}", config)
-        if config.use_post_attn_norm:
-            yield from _norm(f"post_self_attention_norm_{part}", config)
-        yield from _norm(f"pre_ffw_norm_{part}", config)
-        yield from _mlp(f"mlp_{part}", config)
-        if config.use_post_ffw_norm:
-            yield from _norm(f"post_ffw_norm_{part}", config)
+def _gemma_layer(config: ModelConfig, part: str) -> Iterator[Parameter]:
+    yield from _norm(f"pre_self_attention_norm{part}", config)
+    yield from _attention(f"self_attention{part}", config)
+    if config.use_post_attn_norm:
+        yield from _norm(f"post_self_attention_norm{part}", config)
+    yield from _norm(f"pre_ffw_norm{part}", config)
+    yield from _mlp(f"mlp{part}", config)
+    if config.use_post_ffw_norm:
+        yield from _norm(f"post_ffw_norm{part}", config)
 
 
 def _norm(name: str, config: ModelConfig) -> list[Parameter]:

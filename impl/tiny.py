@@ -6,7 +6,7 @@ from typing import Any
 
 from impl.config import ModelConfig
 
-__all__ = ["FAMILIES", "family"]
+__all__ = ["FAMILIES", "MIXED", "family"]
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama2": {},
@@ -42,7 +42,27 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """Family -> fields in which it differs from the tiny llama2. "fused" is llama2 with fused qkv and biases."""
 
+MIXED: dict[str, dict[str, Any]] = {
+    "gemma3": {
+        "decoder_block": "gemma3",
+        "num_decoder_layers": 7,
+        "layer_cycle": ("local", "local", "global"),
+        "logits_via_embedding": True,
+        "normalize_embedding_logits": True,
+        "sliding_window_size": 5,
+        "use_qk_norm": True,
+        "use_post_attn_norm": True,
+        "use_post_ffw_norm": True,
+        "mlp_activations": ("gelu", "linear"),
+        "local_rope_max_timescale": 10_000,
+        "rope_max_timescale": 1_000_000,
+        "rope_linear_scaling_factor": 8.0,
+        "normalization_layer_epsilon": 1e-6,
+    },
+}
+"""The same for families whose layers are not all alike or hold experts; they are too costly to be everywhere."""
+
 
 def family(name: str, **settings: Any) -> ModelConfig:
     """The tiny model of a family, with some fields replaced."""
-    return ModelConfig(name=f"tiny-{name}").overriding({**FAMILIES[name], **settings})
+    return ModelConfig(name=f"tiny-{name}").overriding({**(FAMILIES | MIXED)[name], **settings})

@@ -40,11 +40,15 @@ class KVCache(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention [B, T, E] -> [B, T, E]. `window` as in `impl.math.masks`: -1 attends to everything before."""
+    """Self-attention [B, T, E] -> [B, T, E]. `window` as in `impl.math.masks`: -1 attends to everything before.
+
+    kind: the layer's, as in `impl.stacks`; it decides how far its heads are turned.
+    """
 
     config: ModelConfig
     mode: kv.Mode
     window: int = -1
+    kind: str = "global"
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
@@ -53,7 +57,8 @@ class Attention(nn.Module):
         if config.use_qk_norm:
             query, key = self._norm("query_norm")(query), self._norm("key_norm")(key)
         if not config.trainable_position_size:
-            query, key = rotate(query, positions, config.rope), rotate(key, positions, config.rope)
+            rope = config.rope_of(self.kind)
+            query, key = rotate(query, positions, rope), rotate(key, positions, rope)
         if config.query_scale != 1.0:
             query = query * jnp.asarray(config.query_scale, query.dtype)
         query, key = checkpoint_name(query, "query_proj"), checkpoint_name(key, "key_proj")

@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from impl.config import BLOCKS, REMAT_POLICIES, ConfigError, ModelConfig
+from impl.config import BLOCKS, ConfigError, ModelConfig
 from impl.maxtext.keys import BLOCKS_ELSEWHERE, DEFAULTS, NEUTRAL, OF_NO_MATTER, READ_BY, SCALED
 from impl.names import nearest
+from impl.validation import REMAT_POLICIES
 
 __all__ = ["Ignored", "Reading", "from_maxtext", "read", "read_maxtext"]
 

@@ -35,11 +35,12 @@ class KVCache(nnx.Module):
 class Attention(nnx.Module):
     """Self-attention [B, T, E] -> [B, T, E]. `window` as in `impl.math.masks`: -1 attends to everything before.
 
-    slots: rows of the cache; 0 makes none, and the layer can only be trained.
+    kind: the layer's, as in `impl.stacks`; it decides how far its heads are turned. slots: rows of the cache; 0 makes
+    none, and the layer can only be trained.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, window: int = -1, slots: int = 0):
-        self.config, self.window = config, window
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, window: int = -1, kind: str = "global", slots: int = 0):
+        self.config, self.window, self.kind = config, window, kind
         heads, keys, size = config.num_query_heads, config.num_kv_heads, config.head_dim
         bias = config.attention_bias or config.decoder_block == "gpt3"
         narrow, plain = (config.emb_dim,), config.decoder_block == "gpt3"
@@ -66,7 +67,8 @@ class Attention(nnx.Module):
         if config.use_qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         if not config.trainable_position_size:
-            query, key = rotate(query, positions, config.rope), rotate(key, positions, config.rope)
+            rope = config.rope_of(self.kind)
+            query, key = rotate(query, positions, rope), rotate(key, positions, rope)
         if config.query_scale != 1.0:
             query = query * jnp.asarray(config.query_scale, query.dtype)
         query, key = checkpoint_name(query, "query_proj"), checkpoint_name(key, "key_proj")
