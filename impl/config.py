@@ -118,9 +118,9 @@ class ModelConfig(Mixture):
         """What the forward pass multiplies queries by.
 
         1 where the scale is folded into the initial query kernel (llama2, mistral, gemma2), D**-0.5 where a norm on
-        the queries would undo that (use_qk_norm) and in gemma3, gpt3 and qwen3, which scale whatever the norm.
+        the queries would undo that (use_qk_norm) and in gemma3, gpt3, gpt_oss and qwen3, which always scale.
         """
-        explicit = self.use_qk_norm or self.decoder_block in ("gemma3", "gpt3", "qwen3")
+        explicit = self.use_qk_norm or self.decoder_block in ("gemma3", "gpt3", "gpt_oss", "qwen3")
         return 1.0 / math.sqrt(self.head_dim) if explicit else 1.0
 
     @property

@@ -15,6 +15,7 @@ import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
 
 from impl.config import ModelConfig
+from impl.experts import MIXTURES, ROUTED, SHARED, attention_name, feed_forward_name, has_experts
 from impl.stacks import places
 
 __all__ = ["Parameter", "declare", "draw", "input_projections", "layer_parameters"]
@@ -52,6 +53,8 @@ def layer_parameters(config: ModelConfig, kind: str = "global") -> tuple[Paramet
         return tuple(row for part in ("local", "global") for row in _gemma_layer(config, f"_{part}"))
     if config.decoder_block == "gemma3":
         return tuple(_gemma_layer(config, ""))
+    if config.decoder_block in MIXTURES:
+        return tuple(_mixture_layer(config, kind))
     if config.decoder_block == "gpt3":
         return (
             *_norm("pre_self_attention_norm", config),
@@ -76,6 +79,38 @@ def _gemma_layer(config: ModelConfig, part: str) -> Iterator[Parameter]:
     yield from _mlp(f"mlp{part}", config)
     if config.use_post_ffw_norm:
         yield from _norm(f"post_ffw_norm{part}", config)
+
+
+def _mixture_layer(config: ModelConfig, kind: str) -> Iterator[Parameter]:
+    name = feed_forward_name(config, kind)
+    yield from _norm("pre_self_attention_layer_norm", config)
+    yield from _attention(attention_name(config), config)
+    yield from _norm("post_self_attention_layer_norm", config)
+    if not has_experts(config, kind):
+        yield from _mlp(name, config)
+    elif config.decoder_block == "deepseek":
+        yield from _experts(f"{name}/{ROUTED}", config)
+        if config.shared_experts:
+            yield from _mlp(f"{name}/{SHARED}", replace(config, mlp_dim=config.shared_experts * config.moe_mlp_dim))
+    else:
+        yield from _experts(name, config)
+
+
+def _experts(name: str, config: ModelConfig) -> Iterator[Parameter]:
+    e, n, m = config.emb_dim, config.num_experts, config.moe_mlp_dim
+    embed = "embed_moe" if config.decoder_block == "deepseek" else "embed"
+    yield Parameter(f"{name}/gate/kernel", (e, n), (embed, None), "kernel", e)
+    if config.routed_bias:
+        yield Parameter(f"{name}/gate/bias", (n,), (None,), "bias")
+    for part in input_projections(config):
+        yield Parameter(f"{name}/{part}", (n, e, m), ("exp", "embed_moe", "mlp_moe"), "kernel", e)
+    yield Parameter(f"{name}/wo", (n, m, e), ("exp", "mlp_moe", "embed_moe"), "kernel", m)
+    if config.mlp_bias:
+        for part in input_projections(config):
+            yield Parameter(f"{name}/{part}_bias", (n, m), ("exp", "activation_mlp"), "bias")
+        yield Parameter(f"{name}/wo_bias", (n, e), ("exp", "activation_embed"), "bias")
+    if config.per_expert_scale:
+        yield Parameter(f"{name}/per_expert_scale", (n,), ("exp",), "scale")
 
 
 def _norm(name: str, config: ModelConfig) -> list[Parameter]:
@@ -109,6 +144,8 @@ def _attention(name: str, config: ModelConfig) -> Iterator[Parameter]:
     if config.use_qk_norm:
         yield Parameter(f"{name}/query_norm/scale", (d,), ("norm",), "scale")
         yield Parameter(f"{name}/key_norm/scale", (d,), ("norm",), "scale")
+    if config.attention_sink:
+        yield Parameter(f"{name}/sinks", (h,), (None,), "bias")
     yield from _dense(f"{name}/out", (h, d, e), ("heads", "kv", "embed"), 2, bias)
 
 

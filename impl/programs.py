@@ -128,7 +128,7 @@ def taps(name: str, settings: Settings, weights: Values, inputs: Values) -> Chan
 def gradients(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """Loss terms and gradients of the first batch, before any optimizer."""
     found, terms = _trainer(name, settings, weights).gradients(batch(inputs, 0))
-    losses = {f"gradient/{field}": value for field, value in terms._asdict().items()}
+    losses = {f"gradient/{field}": value for field, value in terms.named().items()}
     claims = {f"{parameter} has a gradient": np.bool_(np.any(value != 0)) for parameter, value in found.items()}
     return {
         "claims": {**_terms_matter({"loss": losses["gradient/xent_sum"]}), **claims},
@@ -148,7 +148,7 @@ def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Cha
     trainer = _trainer(name, settings, weights)
     steps = settings.get("steps", 1)
     gradients, terms = trainer.gradients(batch(inputs, 0))
-    losses = {f"gradient/{field}": value for field, value in terms._asdict().items()}
+    losses = {f"gradient/{field}": value for field, value in terms.named().items()}
     for step in range(steps):
         metrics = trainer.step(batch(inputs, step))
         losses.update({f"step{step}/{key}": value for key, value in metrics.items()})

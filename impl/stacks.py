@@ -18,6 +18,7 @@ Form = Literal["listed", "block", "scanned"]
 
 CYCLES: dict[str, tuple[str, ...]] = {
     "gemma3": (*("local",) * 5, "global"),
+    "gpt_oss": ("local", "global"),
 }
 """Decoder block -> what its layers attend to, over and over, where `layer_cycle` does not say."""
 
@@ -83,6 +84,10 @@ def inner_name(inner: int) -> str:
 def stacks(config: ModelConfig) -> dict[str, tuple[str, ...]]:
     """Stack -> the kind of each of its layers, in the order in which a token passes them."""
     count, cycle = config.num_decoder_layers, _cycle(config)
+    if config.decoder_block == "deepseek":
+        dense = config.first_num_dense_layers
+        found = {"dense_layers": ("dense",) * dense, "moe_layers": ("moe",) * (count - dense)}
+        return {stack: kinds for stack, kinds in found.items() if kinds}
     return {"layers": tuple(cycle[layer % len(cycle)] for layer in range(count))}
 
 

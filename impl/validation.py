@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCKS", "DTYPES", "REMAT_POLICIES", "problems"]
 
-BLOCKS = ("gemma2", "gemma3", "gpt3", "llama2", "mistral", "qwen3")
+BLOCKS = ("deepseek", "gemma2", "gemma3", "gpt3", "gpt_oss", "llama2", "mistral", "mixtral", "qwen3", "qwen3_moe")
 """Decoder blocks that are implemented."""
 
 REMAT_POLICIES = ("none", "full", "minimal", "save_dot_except_mlp")

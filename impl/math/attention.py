@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from impl.math.head import soft_capped
 from impl.math.precision import full
 
-__all__ = ["MASKED", "attend"]
+__all__ = ["MASKED", "attend", "attend_with_sinks"]
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 """The logit of a masked key: finite, so that a row in which all is masked becomes uniform instead of NaN."""
@@ -26,6 +26,27 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, 
 
     Raises ValueError if H is not a multiple of K, or if soft_cap is negative.
     """
+    return _attend(query, key, value, mask, soft_cap, ())
+
+
+def attend_with_sinks(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, sinks: jax.Array, *, soft_cap: float = 0.0
+) -> jax.Array:
+    """As `attend`, each head having one more logit, `sinks` [H], for attending to nothing: no value belongs to it.
+
+    The weights of a query then add up to less than 1. The sink is not capped. Source: arXiv 2508.10925.
+    """
+    return _attend(query, key, value, mask, soft_cap, (sinks,))
+
+
+def _attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array,
+    soft_cap: float,
+    sinks: tuple[jax.Array, ...],
+) -> jax.Array:
     batch, length, heads, size = query.shape
     key_heads = key.shape[2]
     if heads % key_heads:
@@ -35,6 +56,11 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, 
     grouped = query.reshape(batch, length, key_heads, heads // key_heads, size)
     logits = jnp.einsum("btkgd,bskd->bkgts", grouped, key).astype(full())
     logits = jnp.where(mask[:, None, None], soft_capped(logits, soft_cap), MASKED)
+    for sink in sinks:
+        column = sink.astype(full()).reshape(key_heads, heads // key_heads, 1, 1)
+        logits = jnp.concatenate([logits, jnp.broadcast_to(column, (*logits.shape[:-1], 1))], axis=-1)
     weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    if sinks:
+        weights = weights[..., : key.shape[1]]
     mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)
     return mixed.reshape(query.shape).astype(query.dtype)

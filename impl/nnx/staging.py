@@ -75,7 +75,7 @@ class _Programs:
         model = self._merged(values)
         model.set_attributes(deterministic=self.config.dropout_rate == 0.0, raise_if_not_found=False)
         grads, terms = grads_of(model, batch_of(values), self.settings)
-        losses = {f"loss/{name}": value for name, value in terms._asdict().items()}
+        losses = {f"loss/{name}": value for name, value in terms.named().items()}
         return losses | {f"gradients/{name}": leaf for name, leaf in self.leaves(grads, MODEL).items()}
 
     def step(self, values: Values) -> Values:

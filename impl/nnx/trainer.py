@@ -88,7 +88,7 @@ class Trainer:
         check_batch(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             grads, terms = self._grads(self.state, batch)
-        return gather(state_paths(grads), self.table), Terms(*map(np.asarray, terms))
+        return gather(state_paths(grads), self.table), jax.tree.map(np.asarray, terms)
 
     def logits(self, batch: Batch) -> np.ndarray:
         """Logits [B, T, V] with dropout off."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from impl.config import ModelConfig
+from impl.experts import attention_name
 from impl.names import Address
 from impl.params import layer_parameters
 from impl.serving import kv
@@ -23,7 +24,7 @@ def cache_addresses(config: ModelConfig, unscanned: str) -> dict[str, Address]:
     table = {}
     for place in places(config):
         rows = layer_parameters(config, place.kind)
-        attending = [row.name.split("/")[0] for row in rows if row.name.startswith("self_attention")]
+        attending = [row.name.split("/")[0] for row in rows if row.name.startswith(attention_name(config))]
         for module in dict.fromkeys(attending):
             for leaf in kv.declare(kv.sizes(config, 1)):
                 rest, stacked = (module, CACHE, leaf), place.group.form == "scanned"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import dataclasses
 import hashlib
 import subprocess
 import sys
