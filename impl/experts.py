@@ -32,6 +32,7 @@ __all__ = [
     "gate_inputs",
     "gated",
     "has_experts",
+    "only_chooses",
     "router",
     "scaled",
     "told",
@@ -108,6 +109,11 @@ def gate_inputs(
     if config.decoder_block == "deepseek":
         return logits, biases
     return sum(biases, logits), ()
+
+
+def only_chooses(config: ModelConfig, parameter: str) -> bool:
+    """Whether a parameter by its neutral name is a routing bias that no gradient reaches."""
+    return config.decoder_block == "deepseek" and parameter.endswith("/gate/bias")
 
 
 def scaled(config: ModelConfig, routing: Routing, experts: Experts, scale: jax.Array) -> tuple[Routing, Experts]:
