@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax
 
 from impl.config import ModelConfig
@@ -10,6 +12,7 @@ from impl.math.moe import (
     Experts,
     Router,
     Routing,
+    Score,
     dense,
     load_balance,
     loads,
@@ -76,7 +79,7 @@ def router(config: ModelConfig) -> Router:
     scored = config.decoder_block == "deepseek"
     return Router(
         count=config.num_experts_per_tok,
-        score=config.routed_score_func,
+        score=cast(Score, config.routed_score_func),
         groups=config.n_routing_groups,
         kept=config.topk_routing_group,
         softmax=not scored,

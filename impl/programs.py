@@ -21,7 +21,7 @@ from impl.names import addresses
 from impl.params import draw
 from impl.requested import ROWS, config_of, exact, training_of
 from impl.sides import SIDES, address, side
-from impl.training.objective import Batch
+from impl.training.objective import Batch, named_terms
 
 __all__ = [
     "FRAMEWORKS",
@@ -130,7 +130,7 @@ def taps(name: str, settings: Settings, weights: Values, inputs: Values) -> Chan
 def gradients(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """Loss terms and gradients of the first batch, before any optimizer."""
     found, terms = _trainer(name, settings, weights).gradients(batch(inputs, 0))
-    losses = {f"gradient/{field}": value for field, value in terms.named().items()}
+    losses = {f"gradient/{field}": value for field, value in named_terms(terms).items()}
     claims = dict(_slope(config_of(settings), parameter, value) for parameter, value in found.items())
     return {
         "claims": {**_terms_matter({"loss": losses["gradient/xent_sum"], **losses}), **claims},
@@ -157,7 +157,7 @@ def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Cha
     trainer = _trainer(name, settings, weights)
     steps = settings.get("steps", 1)
     gradients, terms = trainer.gradients(batch(inputs, 0))
-    losses = {f"gradient/{field}": value for field, value in terms.named().items()}
+    losses = {f"gradient/{field}": value for field, value in named_terms(terms).items()}
     for step in range(steps):
         metrics = trainer.step(batch(inputs, step))
         losses.update({f"step{step}/{key}": value for key, value in metrics.items()})

@@ -9,10 +9,16 @@ from impl.math.gates import ACTIVATIONS
 if TYPE_CHECKING:
     from impl.config import ModelConfig
 
-__all__ = ["BLOCKS", "DTYPES", "REMAT_POLICIES", "problems"]
+__all__ = ["BLOCKS", "CYCLED", "DTYPES", "MIXED", "REMAT_POLICIES", "problems"]
 
 BLOCKS = ("deepseek", "gemma2", "gemma3", "gpt3", "gpt_oss", "llama2", "mistral", "mixtral", "qwen3", "qwen3_moe")
 """Decoder blocks that are implemented."""
+
+MIXED = ("deepseek", "gpt_oss", "mixtral", "qwen3_moe")
+"""Those with experts."""
+
+CYCLED = ("gemma3", "gpt_oss")
+"""Those whose layers attend in a cycle."""
 
 REMAT_POLICIES = ("none", "full", "minimal", "save_dot_except_mlp")
 DTYPES = ("float32", "bfloat16", "float64")
@@ -20,7 +26,56 @@ DTYPES = ("float32", "bfloat16", "float64")
 
 def problems(config: ModelConfig) -> list[str]:
     """Every reason for which `config` cannot be built, each a sentence with the values and the cure."""
-    return [*_size_problems(config), *_choice_problems(config), *_combination_problems(config)]
+    found = [*_size_problems(config), *_choice_problems(config), *_combination_problems(config)]
+    return [*found, *_layer_problems(config), *(_mixture_problems(config) if config.decoder_block in MIXED else ())]
+
+
+def _layer_problems(config: ModelConfig) -> list[str]:
+    found = [
+        f"layer_cycle={config.layer_cycle}: a layer is local or global, not {kind!r}"
+        for kind in config.layer_cycle
+        if kind not in ("local", "global")
+    ]
+    if config.layer_cycle and config.decoder_block not in CYCLED:
+        found.append(
+            f"layer_cycle={config.layer_cycle} says nothing to decoder_block={config.decoder_block!r}, whose layers "
+            "are all alike: leave it empty"
+        )
+    if not 0 <= config.first_num_dense_layers <= config.num_decoder_layers:
+        found.append(
+            f"first_num_dense_layers={config.first_num_dense_layers} must lie between 0 and "
+            f"num_decoder_layers={config.num_decoder_layers}"
+        )
+    return found
+
+
+def _mixture_problems(config: ModelConfig) -> list[str]:
+    """Of a model with experts."""
+    number, chosen, groups = config.num_experts, config.num_experts_per_tok, config.n_routing_groups
+    found = []
+    if config.moe_mlp_dim < 1:
+        found.append(f"moe_mlp_dim={config.moe_mlp_dim} must be at least 1: it is the width of an expert")
+    if not 1 <= chosen <= number:
+        found.append(f"num_experts_per_tok={chosen} must lie between 1 and num_experts={number}")
+    if config.routed_score_func not in ("", "softmax", "sigmoid"):
+        found.append(f"routed_score_func={config.routed_score_func!r} is not one of '', softmax, sigmoid")
+    if groups and (groups < 0 or number % groups or not 1 <= config.topk_routing_group <= groups):
+        found.append(
+            f"n_routing_groups={groups} must divide num_experts={number}, and topk_routing_group="
+            f"{config.topk_routing_group} lie between 1 and it"
+        )
+    elif groups and chosen > config.topk_routing_group * (number // groups):
+        found.append(
+            f"num_experts_per_tok={chosen} exceeds the {config.topk_routing_group * (number // groups)} experts of "
+            f"topk_routing_group={config.topk_routing_group} groups: open more of them"
+        )
+    if config.routed_bias_update_rate and not config.routed_bias:
+        found.append(
+            f"routed_bias_update_rate={config.routed_bias_update_rate} moves a routing bias: set routed_bias too"
+        )
+    never = ("shared_experts", "load_balance_loss_weight", "routed_bias_update_rate", "mlp_activations_limit")
+    values = {name: getattr(config, name) for name in never}
+    return found + [f"{name}={value} must not be negative" for name, value in values.items() if value < 0]
 
 
 def _size_problems(config: ModelConfig) -> list[str]:

@@ -13,6 +13,7 @@ from impl.linen.state import abstract_state, state_with
 from impl.linen.train import grad_fn, train_step
 from impl.names import addresses
 from impl.staging import Labels, Staged, abstract_batch, batch_of, named, prefixed
+from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 
@@ -43,7 +44,7 @@ def staged(
     def differentiated(values: Values) -> Values:
         held = _tree(state.params, _params(labels), values)
         grads, terms = gradients(held, batch_of(values), values["key"])
-        losses = {f"loss/{name}": value for name, value in terms.named().items()}
+        losses = {f"loss/{name}": value for name, value in named_terms(terms).items()}
         return losses | {f"gradients/{name}": leaf for name, leaf in named(grads, _params(labels)).items()}
 
     def step(values: Values) -> Values:

@@ -60,7 +60,8 @@ def _accumulated(differentiate: Callable[..., Any], settings: TrainSettings, con
                 jnp.add, carry, differentiate(params, part, jax.random.fold_in(key, index), share)
             ), None
 
-        start = (jax.tree.map(jnp.zeros_like, params), Terms(*[jnp.zeros((), full())] * 3, blank(config)))
+        zero = jnp.zeros((), full())
+        start = (jax.tree.map(jnp.zeros_like, params), Terms(zero, zero, zero, blank(config)))
         parts = Batch(*[strided(field, count) for field in batch])
         (total, terms), _ = jax.lax.scan(step, start, (jnp.arange(count), parts))
         return scaled(total, terms.weights), terms

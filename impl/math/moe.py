@@ -19,6 +19,7 @@ __all__ = [
     "Experts",
     "Router",
     "Routing",
+    "Score",
     "bias_update",
     "dense",
     "load_balance",

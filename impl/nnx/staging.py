@@ -13,6 +13,7 @@ from impl.names import addresses
 from impl.nnx.state import TrainStateNNX, abstract_state, filled, state_paths
 from impl.nnx.train import grads_of, train_step
 from impl.staging import Labels, Staged, abstract_batch, batch_of, prefixed
+from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 
@@ -75,7 +76,7 @@ class _Programs:
         model = self._merged(values)
         model.set_attributes(deterministic=self.config.dropout_rate == 0.0, raise_if_not_found=False)
         grads, terms = grads_of(model, batch_of(values), self.settings)
-        losses = {f"loss/{name}": value for name, value in terms.named().items()}
+        losses = {f"loss/{name}": value for name, value in named_terms(terms).items()}
         return losses | {f"gradients/{name}": leaf for name, leaf in self.leaves(grads, MODEL).items()}
 
     def step(self, values: Values) -> Values:

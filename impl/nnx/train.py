@@ -42,7 +42,8 @@ def grads_of(model: nnx.Module, batch: Batch, settings: TrainSettings) -> tuple[
     if settings.gradient_accumulation_steps == 1:
         grads, (terms, rest) = differentiate(params, rest, batch)
     else:
-        start = Terms(*[jnp.zeros((), full())] * 3, blank(model.config))
+        zero = jnp.zeros((), full())
+        start = Terms(zero, zero, zero, blank(model.config))
         grads, terms, rest = _accumulated(differentiate, (params, start, rest), batch, settings)
     nnx.update(model, rest)
     return grads, terms

@@ -21,6 +21,7 @@ __all__ = [
     "finish",
     "global_norm",
     "metrics",
+    "named_terms",
     "objective",
     "scaled",
     "with_auxiliary",
@@ -54,9 +55,10 @@ class Terms(NamedTuple, Generic[_Array]):
     weights: _Array
     aux: dict[str, _Array] = {}
 
-    def named(self) -> dict[str, _Array]:
-        """Every term by its name."""
-        return {"xent_sum": self.xent_sum, "z_sum": self.z_sum, "weights": self.weights, **self.aux}
+
+def named_terms(terms: Terms) -> dict[str, Any]:
+    """Every term by its name."""
+    return {name: value for name, value in terms._asdict().items() if name != "aux"} | terms.aux
 
 
 def objective(logits: jax.Array, batch: Batch, settings: TrainSettings) -> tuple[jax.Array, Terms]:
