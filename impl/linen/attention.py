@@ -9,7 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from impl.config import ModelConfig
 from impl.linen.layers import RMSNorm, dense
-from impl.math.attention import attend, attend_with_sinks
+from impl.math.attention import attend
 from impl.math.masks import cached_mask, training_mask
 from impl.math.rope import rotate
 from impl.serving import kv
@@ -69,12 +69,11 @@ class Attention(nn.Module):
             cached = KVCache(config, self.mode, name="KVCache_0")(key, value, positions, segment_ids)
             key, value = cached.key, cached.value
             mask = cached_mask(positions, cached.positions, cached.valid, window=self.window)
+        sinks: tuple[jax.Array, ...] = ()
         if config.attention_sink:
             first = nn.with_logical_partitioning(nn.initializers.zeros, (None,))
-            sinks = self.param("sinks", first, (config.num_query_heads,), jnp.dtype(config.weight_dtype))
-            mixed = attend_with_sinks(query, key, value, mask, sinks, soft_cap=config.attn_logits_soft_cap)
-        else:
-            mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap)
+            sinks = (self.param("sinks", first, (config.num_query_heads,), jnp.dtype(config.weight_dtype)),)
+        mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap, sinks=sinks)
         mixed = checkpoint_name(mixed, "attention_out")
         out = dense(config, "out", (config.emb_dim,), ("heads", "kv", "embed"), 2, self._bias)(mixed)
         return checkpoint_name(out, "out_proj")

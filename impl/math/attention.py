@@ -8,13 +8,21 @@ import jax.numpy as jnp
 from impl.math.head import soft_capped
 from impl.math.precision import full
 
-__all__ = ["MASKED", "attend", "attend_with_sinks"]
+__all__ = ["MASKED", "attend"]
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 """The logit of a masked key: finite, so that a row in which all is masked becomes uniform instead of NaN."""
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, *, soft_cap: float = 0.0) -> jax.Array:
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array,
+    *,
+    soft_cap: float = 0.0,
+    sinks: tuple[jax.Array, ...] = (),
+) -> jax.Array:
     """Each query's mean of the values, weighted by the softmax of its dot products with the keys.
 
     query [B, T, H, D], key and value [B, S, K, D], mask bool [B, T, S] -> [B, T, H, D] in query's dtype. Query head h
@@ -24,29 +32,11 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, 
     weights are cast to value's dtype before they multiply. A query that may attend to nothing gets the plain mean of
     all S values. `soft_cap` as in `impl.math.head.soft_capped`, applied before the mask.
 
+    sinks: one array [H], or none: each head's logit for attending to nothing, which is not capped and has no value, so
+    that weights add up to less than 1; a query that may attend to nothing else then gets 0. Source: arXiv 2508.10925.
+
     Raises ValueError if H is not a multiple of K, or if soft_cap is negative.
     """
-    return _attend(query, key, value, mask, soft_cap, ())
-
-
-def attend_with_sinks(
-    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, sinks: jax.Array, *, soft_cap: float = 0.0
-) -> jax.Array:
-    """As `attend`, each head having one more logit, `sinks` [H], for attending to nothing: no value belongs to it.
-
-    The weights of a query then add up to less than 1. The sink is not capped. Source: arXiv 2508.10925.
-    """
-    return _attend(query, key, value, mask, soft_cap, (sinks,))
-
-
-def _attend(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    mask: jax.Array,
-    soft_cap: float,
-    sinks: tuple[jax.Array, ...],
-) -> jax.Array:
     batch, length, heads, size = query.shape
     key_heads = key.shape[2]
     if heads % key_heads:

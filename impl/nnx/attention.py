@@ -8,7 +8,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from impl.config import ModelConfig
-from impl.math.attention import attend, attend_with_sinks
+from impl.math.attention import attend
 from impl.math.masks import cached_mask, training_mask
 from impl.math.rope import rotate
 from impl.nnx.layers import RMSNorm, dense, partitioned
@@ -81,11 +81,8 @@ class Attention(nnx.Module):
             cached = self.KVCache_0(mode, kv.Entries(key, value, positions, segment_ids))
             key, value = cached.key, cached.value
             mask = cached_mask(positions, cached.positions, cached.valid, window=self.window)
-        if config.attention_sink:
-            sinks = self.sinks[...]
-            mixed = attend_with_sinks(query, key, value, mask, sinks, soft_cap=config.attn_logits_soft_cap)
-        else:
-            mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap)
+        sinks = (self.sinks[...],) if config.attention_sink else ()
+        mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap, sinks=sinks)
         return checkpoint_name(self.out(checkpoint_name(mixed, "attention_out")), "out_proj")
 
     def _norm(self, rngs: nnx.Rngs) -> RMSNorm:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from impl.config import ModelConfig
 from impl.names import addresses
-from impl.nnx.state import TrainStateNNX, abstract_state, filled, state_paths
+from impl.nnx.state import TrainStateNNX, abstract_state, called, filled, state_paths
 from impl.nnx.train import grads_of, train_step
 from impl.staging import Labels, Staged, abstract_batch, batch_of, prefixed
 from impl.training.objective import named_terms
@@ -70,7 +70,7 @@ class _Programs:
     def forward(self, values: Values) -> Values:
         model = self._merged(values)
         model.eval()
-        return {"outputs/logits": model(*batch_of(values)[:3])}
+        return {"outputs/logits": called(model, batch_of(values))[0]}
 
     def gradients(self, values: Values) -> Values:
         model = self._merged(values)

@@ -13,7 +13,7 @@ from impl.config import ModelConfig
 from impl.experts import LOADS
 from impl.math.accumulation import strided
 from impl.math.precision import full
-from impl.nnx.state import state_paths
+from impl.nnx.state import called
 from impl.training.auxiliary import blank, collected, moved_biases
 from impl.training.objective import (
     Batch,
@@ -54,9 +54,9 @@ def _loss(
 ) -> Callable[..., tuple[jax.Array, tuple[Terms, nnx.State]]]:
     def loss(params: nnx.State, rest: nnx.State, batch: Batch) -> tuple[jax.Array, tuple[Terms, nnx.State]]:
         model = nnx.merge(graphdef, params, rest, copy=True)
-        value, terms = objective(model(batch.tokens, batch.positions, batch.segment_ids), batch, settings)
-        sown = collected(state_paths(nnx.state(model, nnx.Intermediate)), model.config)
-        value, terms = with_auxiliary(value, terms, sown, share)
+        logits, sown = called(model, batch)
+        value, terms = objective(logits, batch, settings)
+        value, terms = with_auxiliary(value, terms, collected(sown, model.config), share)
         return value, (terms, nnx.state(model, nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))))
 
     return loss

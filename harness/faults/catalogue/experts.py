@@ -61,8 +61,8 @@ SOWN = (
         edits=(
             Edit(
                 TRAIN,
-                "value, terms = with_auxiliary(value, terms, sown, share)",
-                "terms = with_auxiliary(value, terms, sown, share)[1]",
+                "value, terms = with_auxiliary(",
+                "_, terms = with_auxiliary(",
             ),
         ),
         scenarios=(("moe", "mixtral-scan1"),),

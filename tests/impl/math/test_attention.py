@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from impl.math.attention import MASKED, attend, attend_with_sinks
+from impl.math.attention import MASKED, attend
 from tests.impl.math import oracles
 from tests.impl.math.values import BF16_ROUNDING, EPS, assert_within, draw, wide
 
@@ -173,10 +173,10 @@ def test_a_sink_takes_its_part_of_the_weight_and_gives_no_value():
     for b, t, h in np.ndindex(query.shape[:3]):
         odds = np.exp(wide(key)[b, :, h // 2] @ wide(query)[b, t, h]) * mask[b, t]
         expected[b, t, h] = odds @ wide(value)[b, :, h // 2] / (odds.sum() + np.exp(float(sinks[h])))
-    result = attend_with_sinks(query, key, value, mask, sinks)
+    result = attend(query, key, value, mask, sinks=(sinks,))
     assert_within(result, expected, bound(query, key, value))
     whole = attend(query, key, value, mask)
     assert np.all(np.abs(result) < np.abs(whole))
-    assert np.any(jax.grad(lambda sinks: jnp.sum(attend_with_sinks(query, key, value, mask, sinks) ** 2))(sinks))
+    assert np.any(jax.grad(lambda sinks: jnp.sum(attend(query, key, value, mask, sinks=(sinks,)) ** 2))(sinks))
     mask[1, 4] = False
-    assert not np.any(attend_with_sinks(query, key, value, mask, sinks)[1, 4])
+    assert not np.any(attend(query, key, value, mask, sinks=(sinks,))[1, 4])
