@@ -21,7 +21,8 @@ def plain(value: Any) -> Any:
     """`value` as JSON types: records become their fields, arrays a digest, callables their qualified name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"record": type(value).__name__, **fields}
+        unset = {field.name for field in dataclasses.fields(value) if _unset(field, getattr(value, field.name))}
+        return {"record": type(value).__name__, **{name: fields[name] for name in fields if name not in unset}}
     if isinstance(value, enum.Enum):
         return plain(value.value)
     if isinstance(value, Mapping):
@@ -36,6 +37,11 @@ def plain(value: Any) -> Any:
         items = [plain(item) for item in value]
         return sorted(items, key=str) if isinstance(value, set | frozenset) else items
     return _named(value)
+
+
+def _unset(field: dataclasses.Field, value: Any) -> bool:
+    """Whether a field that is marked as later than the goldens, metadata {"later": True}, has its default."""
+    return bool(field.metadata.get("later")) and bool(value == field.default)
 
 
 def _named(value: Any) -> Any:

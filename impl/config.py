@@ -7,18 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from impl.math.gates import ACTIVATIONS
 from impl.math.rope import Frequencies
+from impl.mixture import Mixture
+from impl.validation import BLOCKS, problems
 
 __all__ = ["BLOCKS", "ConfigError", "ModelConfig", "Rope", "tiny"]
 
 Rope = Literal["default", "llama3.1", "yarn"]
-
-BLOCKS = ("gemma2", "gpt3", "llama2", "mistral", "qwen3")
-"""Decoder blocks that are implemented."""
-
-REMAT_POLICIES = ("none", "full", "minimal", "save_dot_except_mlp")
-DTYPES = ("float32", "bfloat16", "float64")
 
 
 class ConfigError(ValueError):
@@ -26,7 +21,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Mixture):
     """Everything that shapes the model. Letters as in `impl.math`: V, E, H, K, D, F; L decoder layers.
 
     num_decoder_layers counts blocks: a gemma2 block holds a local and a global sublayer (MaxText's counting).
@@ -84,18 +79,27 @@ class ModelConfig:
     pure_nnx_decoder: bool = True
 
     def __post_init__(self) -> None:
-        for problem in _problems(self):
+        for problem in problems(self):
             raise ConfigError(f"{self.name}: {problem}")
 
     @property
     def rope(self) -> Frequencies:
-        """The rotary frequencies of this model."""
+        """The rotary frequencies of layers that attend to everything."""
+        return self.rope_of("global")
+
+    def rope_of(self, kind: str) -> Frequencies:
+        """The rotary frequencies of layers of that kind, as in `impl.stacks`.
+
+        A local layer may turn by a base of its own; gemma3's local layers are not stretched either.
+        """
+        local = kind == "local"
+        stretched = not (local and self.decoder_block == "gemma3")
         return Frequencies(
             kind=self.rope_type,
             head_dim=self.head_dim,
             min_timescale=self.rope_min_timescale,
-            max_timescale=self.rope_max_timescale,
-            linear_factor=self.rope_linear_scaling_factor,
+            max_timescale=(local and self.local_rope_max_timescale) or self.rope_max_timescale,
+            linear_factor=self.rope_linear_scaling_factor if stretched else 1.0,
             factor=self.rope_factor,
             original_length=self.original_max_position_embeddings,
             beta_fast=self.beta_fast,
@@ -105,14 +109,18 @@ class ModelConfig:
             attention_scaling=self.rope_attention_scaling,
         )
 
+    def window(self, kind: str) -> int:
+        """How far back layers of that kind see, as in `impl.math.masks`."""
+        return self.sliding_window_size if kind == "local" else -1
+
     @property
     def query_scale(self) -> float:
         """What the forward pass multiplies queries by.
 
         1 where the scale is folded into the initial query kernel (llama2, mistral, gemma2), D**-0.5 where a norm on
-        the queries would undo that (use_qk_norm) and in gpt3 and qwen3, which scale explicitly whatever the norm.
+        the queries would undo that (use_qk_norm) and in gemma3, gpt3, gpt_oss and qwen3, which always scale.
         """
-        explicit = self.use_qk_norm or self.decoder_block in ("gpt3", "qwen3")
+        explicit = self.use_qk_norm or self.decoder_block in ("gemma3", "gpt3", "gpt_oss", "qwen3")
         return 1.0 / math.sqrt(self.head_dim) if explicit else 1.0
 
     @property
@@ -136,86 +144,6 @@ class ModelConfig:
                 f"{self.name}: no such field: {', '.join(unknown)}. Fields are {', '.join(sorted(known))}"
             )
         return replace(self, **settings)
-
-
-def _problems(config: ModelConfig) -> list[str]:
-    """Every reason for which `config` cannot be built, each a sentence with the values and the cure."""
-    return [*_size_problems(config), *_choice_problems(config), *_combination_problems(config)]
-
-
-def _size_problems(config: ModelConfig) -> list[str]:
-    positive = (
-        *("vocab_size", "emb_dim", "num_query_heads", "num_kv_heads", "head_dim", "mlp_dim", "num_decoder_layers"),
-        *("max_target_length", "max_prefill_predict_length", "rope_min_timescale", "rope_max_timescale"),
-    )
-    problems = [f"{name}={getattr(config, name)} must be at least 1" for name in positive if getattr(config, name) < 1]
-    if problems:
-        return problems
-    if config.num_query_heads % config.num_kv_heads:
-        problems.append(
-            f"num_query_heads={config.num_query_heads} is not a multiple of num_kv_heads={config.num_kv_heads}: "
-            "every key head serves the same number of query heads"
-        )
-    if config.head_dim % 2 and config.decoder_block != "gpt3":
-        problems.append(f"head_dim={config.head_dim} is odd: rotary embedding turns pairs of dimensions")
-    if config.max_prefill_predict_length >= config.max_target_length:
-        problems.append(
-            f"max_prefill_predict_length={config.max_prefill_predict_length} leaves no room to generate in "
-            f"max_target_length={config.max_target_length}: make it smaller"
-        )
-    if not 0.0 <= config.dropout_rate < 1.0:
-        problems.append(f"dropout_rate={config.dropout_rate} must lie in [0, 1)")
-    never_negative = (
-        *("normalization_layer_epsilon", "sliding_window_size", "trainable_position_size"),
-        *("final_logits_soft_cap", "attn_logits_soft_cap"),
-    )
-    return problems + [
-        f"{name}={getattr(config, name)} must not be negative" for name in never_negative if getattr(config, name) < 0
-    ]
-
-
-def _choice_problems(config: ModelConfig) -> list[str]:
-    choices: dict[str, tuple[Any, ...]] = {
-        "decoder_block": BLOCKS,
-        "rope_type": ("default", "llama3.1", "yarn"),
-        "dtype": DTYPES,
-        "weight_dtype": DTYPES,
-        "remat_policy": REMAT_POLICIES,
-        "param_scan_axis": (0, 1),
-        "matmul_precision": ("default", "high", "highest"),
-    }
-    problems = [
-        f"{name}={getattr(config, name)!r} is not one of {', '.join(map(str, known))}"
-        for name, known in choices.items()
-        if getattr(config, name) not in known
-    ]
-    unknown = [name for name in config.mlp_activations if name not in ACTIVATIONS]
-    if unknown or not config.mlp_activations:
-        problems.append(f"mlp_activations={config.mlp_activations}: choose from {', '.join(sorted(ACTIVATIONS))}")
-    return problems
-
-
-def _combination_problems(config: ModelConfig) -> list[str]:
-    problems = []
-    if config.decoder_block == "gpt3" and config.num_query_heads != config.num_kv_heads:
-        problems.append(
-            f"gpt3 has plain multi-head attention: num_query_heads={config.num_query_heads} and "
-            f"num_kv_heads={config.num_kv_heads} must be equal"
-        )
-    if config.decoder_block == "gpt3" and config.trainable_position_size < config.max_target_length:
-        problems.append(
-            f"gpt3 learns its positions: trainable_position_size={config.trainable_position_size} must be at least "
-            f"max_target_length={config.max_target_length}"
-        )
-    for name in ("normalize_embedding_logits", "round_tied_table"):
-        if getattr(config, name) and not config.logits_via_embedding:
-            problems.append(f"{name}=True has no effect with logits_via_embedding=False: set one of the two")
-    if config.rope_type == "yarn" and config.rope_max_timescale < 2:
-        problems.append(
-            f"rope_max_timescale={config.rope_max_timescale} gives every dimension one frequency, and yarn then has "
-            "nothing to interpolate between: use more than 1"
-        )
-    return problems
 
 
 def tiny(**settings: Any) -> ModelConfig:

@@ -10,7 +10,7 @@ import jax
 
 from impl.config import ModelConfig
 
-__all__ = ["embedding", "kernel", "query_kernel"]
+__all__ = ["embedding", "experts", "kernel", "query_kernel"]
 
 Initializer = Callable[..., jax.Array]
 
@@ -18,6 +18,11 @@ Initializer = Callable[..., jax.Array]
 def kernel() -> Initializer:
     """Normal with variance 1/fan_in, truncated at two standard deviations."""
     return jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+def experts() -> Initializer:
+    """As `kernel`, for kernels of several experts [N, inputs, outputs]: each is drawn by its own fan-in."""
+    return jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", batch_axis=(0,))
 
 
 def query_kernel(config: ModelConfig) -> Initializer:

@@ -14,6 +14,7 @@ import numpy as np
 from impl.checkpoint import convert, load_tree, save_tree
 from impl.config import ConfigError, ModelConfig
 from impl.sides import side
+from impl.stacks import groups
 from impl.training.checks import BatchError
 from impl.training.loop import Checkpoints, fit
 from impl.training.objective import Batch
@@ -134,6 +135,7 @@ def conversion(name: str, config: ModelConfig, weights: Values, batch: Batches) 
 def _converted(folder: Path, tree: Any, config: ModelConfig) -> dict[str, Any]:
     """The checkpoint as saved ("own"), back from the other format and the other layout, and apart in both formats."""
     axis, layouts = config.param_scan_axis, ("scanned", "unscanned")
+    cycle = max(len(group.kinds) for group in groups(replace(config, scan_layers=True)) if group.form == "scanned")
     layout, opposite = layouts if config.scan_layers else layouts[::-1]
     save_tree(folder / "own", tree)
     mine, theirs = ("linen", "nnx") if "params" in tree else ("nnx", "linen")
@@ -146,7 +148,7 @@ def _converted(folder: Path, tree: Any, config: ModelConfig) -> dict[str, Any]:
         ("own", "nnx, apart", "nnx", "unscanned"),
     )
     for source, target, to, arranged in steps:
-        convert(folder / source, folder / target, to=to, layout=arranged, scan_axis=axis)
+        convert(folder / source, folder / target, to=to, layout=arranged, scan_axis=axis, cycle=cycle)
     return {path.name: load_tree(path) for path in folder.iterdir()}
 
 

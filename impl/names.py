@@ -14,6 +14,7 @@ import numpy as np
 
 from impl.config import ModelConfig
 from impl.params import declare
+from impl.stacks import places
 
 __all__ = ["Address", "BridgeError", "addresses", "gather", "nearest", "scatter"]
 
@@ -39,20 +40,22 @@ class Address:
 def addresses(config: ModelConfig, unscanned: str) -> dict[str, Address]:
     """Neutral name -> Address, in forward order.
 
-    `unscanned` spells layer i of an unscanned model, one key or two: "layers_{i}" (Linen, MaxText's checkpoints),
-    "layers/{i}" (a list of modules). A scanned model keeps its layers under "layers", stacked at param_scan_axis,
-    or at the last axis of leaves that have fewer.
+    `unscanned` spells layer i of the stack "layers" in an unscanned model, one key or two: "layers_{i}" (Linen,
+    MaxText's checkpoints), "layers/{i}" (a list of modules); other stacks are spelled alike. A scanned group of layers
+    (`impl.stacks`) is stacked at param_scan_axis, or at the last axis of leaves that have fewer.
     """
+    held = {tuple(place.name.split("/")): place for place in places(config)}
     table = {}
     for row in declare(config):
         parts = tuple(row.name.split("/"))
-        if parts[:2] != ("decoder", "layers"):
+        place = held.get(parts[:3])
+        if place is None:
             table[row.name] = Address(parts)
-        elif config.scan_layers:
+        elif place.group.form == "scanned":
             axis = min(config.param_scan_axis, len(row.shape))
-            table[row.name] = Address(("decoder", "layers", *parts[3:]), axis, int(parts[2]))
+            table[row.name] = Address((*place.path(unscanned), *parts[3:]), axis, place.index)
         else:
-            table[row.name] = Address(("decoder", *unscanned.format(i=parts[2]).split("/"), *parts[3:]))
+            table[row.name] = Address((*place.path(unscanned), *parts[3:]))
     return table
 
 

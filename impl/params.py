@@ -1,6 +1,7 @@
 """Every parameter declared once, in forward order: neutral name, shape, logical axes, kind; and how weights are drawn.
 
-Neutral names never mention stacking: layer i of any layout is "decoder/layers/i/...". Logical axes are MaxText's.
+Neutral names never mention stacking: layer i of any layout is "decoder/layers/i/...", as `impl.stacks` counts them.
+Logical axes are MaxText's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
 
 from impl.config import ModelConfig
+from impl.experts import MIXTURES, ROUTED, SHARED, attention_name, feed_forward_name, has_experts
+from impl.stacks import places
 
 __all__ = ["Parameter", "declare", "draw", "input_projections", "layer_parameters"]
 
@@ -36,18 +39,22 @@ def declare(config: ModelConfig) -> tuple[Parameter, ...]:
     if config.trainable_position_size:
         shape = (config.trainable_position_size, e)
         rows.append(Parameter("decoder/position_embedder/embedding", shape, ("vocab", "embed_vocab"), "embedding"))
-    for layer in range(config.num_decoder_layers):
-        rows += [replace(row, name=f"decoder/layers/{layer}/{row.name}") for row in layer_parameters(config)]
+    for place in places(config):
+        rows += [replace(row, name=f"{place.name}/{row.name}") for row in layer_parameters(config, place.kind)]
     rows += _norm("decoder/decoder_norm", config)
     if not config.logits_via_embedding:
         rows.append(Parameter("decoder/logits_dense/kernel", (e, v), ("embed_vocab", "vocab"), "kernel", e))
     return tuple(rows)
 
 
-def layer_parameters(config: ModelConfig) -> tuple[Parameter, ...]:
-    """Parameters of one decoder block, named relative to it, in forward order."""
+def layer_parameters(config: ModelConfig, kind: str = "global") -> tuple[Parameter, ...]:
+    """Parameters of one decoder block, a layer of that kind, named relative to it, in forward order."""
     if config.decoder_block == "gemma2":
-        return tuple(_gemma2_block(config))
+        return tuple(row for part in ("local", "global") for row in _gemma_layer(config, f"_{part}"))
+    if config.decoder_block == "gemma3":
+        return tuple(_gemma_layer(config, ""))
+    if config.decoder_block in MIXTURES:
+        return tuple(_mixture_layer(config, kind))
     if config.decoder_block == "gpt3":
         return (
             *_norm("pre_self_attention_norm", config),
@@ -63,16 +70,47 @@ def layer_parameters(config: ModelConfig) -> tuple[Parameter, ...]:
     )
 
 
-def _gemma2_block(config: ModelConfig) -> Iterator[Parameter]:
-    for part in ("local", "global"):
-        yield from _norm(f"pre_self_attention_norm_{part}", config)
-        yield from _attention(f"self_attention_{part}", config)
-        if config.use_post_attn_norm:
-            yield from _norm(f"post_self_attention_norm_{part}", config)
-        yield from _norm(f"pre_ffw_norm_{part}", config)
-        yield from _mlp(f"mlp_{part}", config)
-        if config.use_post_ffw_norm:
-            yield from _norm(f"post_ffw_norm_{part}", config)
+def _gemma_layer(config: ModelConfig, part: str) -> Iterator[Parameter]:
+    yield from _norm(f"pre_self_attention_norm{part}", config)
+    yield from _attention(f"self_attention{part}", config)
+    if config.use_post_attn_norm:
+        yield from _norm(f"post_self_attention_norm{part}", config)
+    yield from _norm(f"pre_ffw_norm{part}", config)
+    yield from _mlp(f"mlp{part}", config)
+    if config.use_post_ffw_norm:
+        yield from _norm(f"post_ffw_norm{part}", config)
+
+
+def _mixture_layer(config: ModelConfig, kind: str) -> Iterator[Parameter]:
+    name = feed_forward_name(config, kind)
+    yield from _norm("pre_self_attention_layer_norm", config)
+    yield from _attention(attention_name(config), config)
+    yield from _norm("post_self_attention_layer_norm", config)
+    if not has_experts(config, kind):
+        yield from _mlp(name, config)
+    elif config.decoder_block == "deepseek":
+        yield from _experts(f"{name}/{ROUTED}", config)
+        if config.shared_experts:
+            yield from _mlp(f"{name}/{SHARED}", replace(config, mlp_dim=config.shared_experts * config.moe_mlp_dim))
+    else:
+        yield from _experts(name, config)
+
+
+def _experts(name: str, config: ModelConfig) -> Iterator[Parameter]:
+    e, n, m = config.emb_dim, config.num_experts, config.moe_mlp_dim
+    embed = "embed_moe" if config.decoder_block == "deepseek" else "embed"
+    yield Parameter(f"{name}/gate/kernel", (e, n), (embed, None), "kernel", e)
+    if config.routed_bias:
+        yield Parameter(f"{name}/gate/bias", (n,), (None,), "bias")
+    for part in input_projections(config):
+        yield Parameter(f"{name}/{part}", (n, e, m), ("exp", "embed_moe", "mlp_moe"), "kernel", e)
+    yield Parameter(f"{name}/wo", (n, m, e), ("exp", "mlp_moe", "embed_moe"), "kernel", m)
+    if config.mlp_bias:
+        for part in input_projections(config):
+            yield Parameter(f"{name}/{part}_bias", (n, m), ("exp", "activation_mlp"), "bias")
+        yield Parameter(f"{name}/wo_bias", (n, e), ("exp", "activation_embed"), "bias")
+    if config.per_expert_scale:
+        yield Parameter(f"{name}/per_expert_scale", (n,), ("exp",), "scale")
 
 
 def _norm(name: str, config: ModelConfig) -> list[Parameter]:
@@ -106,6 +144,8 @@ def _attention(name: str, config: ModelConfig) -> Iterator[Parameter]:
     if config.use_qk_norm:
         yield Parameter(f"{name}/query_norm/scale", (d,), ("norm",), "scale")
         yield Parameter(f"{name}/key_norm/scale", (d,), ("norm",), "scale")
+    if config.attention_sink:
+        yield Parameter(f"{name}/sinks", (h,), (None,), "bias")
     yield from _dense(f"{name}/out", (h, d, e), ("heads", "kv", "embed"), 2, bias)
 
 

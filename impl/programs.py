@@ -14,12 +14,14 @@ import jax
 import numpy as np
 
 from impl import lifecycle, serving_programs
+from impl.config import ModelConfig
+from impl.experts import only_chooses
 from impl.inputs import FIELDS, batches
 from impl.names import addresses
 from impl.params import draw
 from impl.requested import ROWS, config_of, exact, training_of
 from impl.sides import SIDES, address, side
-from impl.training.objective import Batch
+from impl.training.objective import Batch, named_terms
 
 __all__ = [
     "FRAMEWORKS",
@@ -136,13 +138,20 @@ def taps(name: str, settings: Settings, weights: Values, inputs: Values) -> Chan
 def gradients(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """Loss terms and gradients of the first batch, before any optimizer."""
     found, terms = _trainer(name, settings, weights).gradients(batch(inputs, 0))
-    losses = {f"gradient/{field}": value for field, value in terms._asdict().items()}
-    claims = {f"{parameter} has a gradient": np.bool_(np.any(value != 0)) for parameter, value in found.items()}
+    losses = {f"gradient/{field}": value for field, value in named_terms(terms).items()}
+    claims = dict(_slope(config_of(settings), parameter, value) for parameter, value in found.items())
     return {
-        "claims": {**_terms_matter({"loss": losses["gradient/xent_sum"]}), **claims},
+        "claims": {**_terms_matter({"loss": losses["gradient/xent_sum"], **losses}), **claims},
         "loss": losses,
         "gradients": found,
     }
+
+
+def _slope(config: ModelConfig, parameter: str, gradient: np.ndarray) -> tuple[str, np.bool_]:
+    """A claim: everything has a gradient, but a routing bias that only chooses must have none."""
+    if only_chooses(config, parameter):
+        return f"{parameter} has no gradient", np.bool_(not np.any(gradient))
+    return f"{parameter} has a gradient", np.bool_(np.any(gradient != 0))
 
 
 def eager_gradients(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
@@ -156,7 +165,7 @@ def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Cha
     trainer = _trainer(name, settings, weights)
     steps = settings.get("steps", 1)
     gradients, terms = trainer.gradients(batch(inputs, 0))
-    losses = {f"gradient/{field}": value for field, value in terms._asdict().items()}
+    losses = {f"gradient/{field}": value for field, value in named_terms(terms).items()}
     for step in range(steps):
         metrics = trainer.step(batch(inputs, step))
         losses.update({f"step{step}/{key}": value for key, value in metrics.items()})

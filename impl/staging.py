@@ -95,4 +95,6 @@ def named(tree: Any, name: Callable[[Path], str]) -> dict[str, Any]:
 
 def _pattern(names: tuple[str, ...]) -> str:
     parts = [name.split("/") for name in names]
-    return "/".join(column[0] if len(set(column)) == 1 else "*" for column in zip(*parts, strict=True))
+    columns = zip(*parts, strict=True)
+    whole = tuple(map(str, range(len(names))))
+    return "/".join(each[0] if len(set(each)) == 1 else "*" if each == whole else ",".join(each) for each in columns)

@@ -6,7 +6,7 @@ from typing import Any
 
 from impl.config import ModelConfig
 
-__all__ = ["FAMILIES", "family"]
+__all__ = ["FAMILIES", "MIXED", "family"]
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama2": {},
@@ -42,7 +42,84 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """Family -> fields in which it differs from the tiny llama2. "fused" is llama2 with fused qkv and biases."""
 
+MIXED: dict[str, dict[str, Any]] = {
+    "mixtral": {
+        "decoder_block": "mixtral",
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_mlp_dim": 14,
+        "rope_max_timescale": 1_000_000,
+        "load_balance_loss_weight": 0.03,
+    },
+    "qwen3_moe": {
+        "decoder_block": "qwen3_moe",
+        "use_qk_norm": True,
+        "num_experts": 7,
+        "num_experts_per_tok": 3,
+        "moe_mlp_dim": 11,
+        "norm_topk_prob": True,
+        "sparse_matmul": True,
+        "load_balance_loss_weight": 0.02,
+        "rope_max_timescale": 10_000_000,
+        "normalization_layer_epsilon": 1e-6,
+    },
+    "gpt_oss": {
+        "decoder_block": "gpt_oss",
+        "num_decoder_layers": 4,
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_mlp_dim": 13,
+        "routed_bias": True,
+        "mlp_bias": True,
+        "attention_bias": True,
+        "attention_sink": True,
+        "sliding_window_size": 5,
+        "mlp_activations": ("sigmoid", "linear"),
+        "mlp_activations_limit": 1.5,
+        "rope_type": "yarn",
+        "rope_max_timescale": 150_000,
+        "rope_factor": 32.0,
+        "rope_interleave": False,
+        "rope_truncate": False,
+        "rope_attention_scaling": True,
+        "load_balance_loss_weight": 0.02,
+    },
+    "deepseek": {
+        "decoder_block": "deepseek",
+        "num_decoder_layers": 5,
+        "first_num_dense_layers": 2,
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "moe_mlp_dim": 14,
+        "shared_experts": 2,
+        "routed_score_func": "sigmoid",
+        "routed_scaling_factor": 2.5,
+        "n_routing_groups": 4,
+        "topk_routing_group": 2,
+        "routed_bias": True,
+        "routed_bias_update_rate": 0.01,
+        "load_balance_loss_weight": 0.02,
+    },
+    "gemma3": {
+        "decoder_block": "gemma3",
+        "num_decoder_layers": 7,
+        "layer_cycle": ("local", "local", "global"),
+        "logits_via_embedding": True,
+        "normalize_embedding_logits": True,
+        "sliding_window_size": 5,
+        "use_qk_norm": True,
+        "use_post_attn_norm": True,
+        "use_post_ffw_norm": True,
+        "mlp_activations": ("gelu", "linear"),
+        "local_rope_max_timescale": 10_000,
+        "rope_max_timescale": 1_000_000,
+        "rope_linear_scaling_factor": 8.0,
+        "normalization_layer_epsilon": 1e-6,
+    },
+}
+"""The same for families whose layers are not all alike or hold experts; they are too costly to be everywhere."""
+
 
 def family(name: str, **settings: Any) -> ModelConfig:
     """The tiny model of a family, with some fields replaced."""
-    return ModelConfig(name=f"tiny-{name}").overriding({**FAMILIES[name], **settings})
+    return ModelConfig(name=f"tiny-{name}").overriding({**(FAMILIES | MIXED)[name], **settings})

@@ -26,6 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--scan-layers", action="store_true", help="stack the layers of the target")
     parser.add_argument("--no-scan-layers", action="store_true", help="give each layer of the target its own subtree")
     parser.add_argument("--scan-axis", type=_axis, default=1, metavar="N", help="where layers are stacked (default 1)")
+    words = "layers in a block of the scanned target, where layers are of several kinds (default 1)"
+    parser.add_argument("--layer-cycle", type=_cycle, default=1, metavar="N", help=words)
 
 
 def command(args: argparse.Namespace) -> int:
@@ -39,7 +41,8 @@ def command(args: argparse.Namespace) -> int:
         source, target = Path(args.source), Path(args.target)
         if args.direction != "auto":
             _check_source(tools, source, args.direction)
-        report = tools.convert(source, target, to=to, layout=layout, scan_axis=args.scan_axis)
+        places = {"scan_axis": args.scan_axis, "cycle": args.layer_cycle}
+        report = tools.convert(source, target, to=to, layout=layout, **places)
         return tools.conversion_text(report)
 
     print(asked("", ask))
@@ -69,4 +72,10 @@ def _check_source(tools, source: Path, direction: str) -> None:
 def _axis(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def _cycle(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a block holds a whole number of layers, at least 1")
     return int(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from impl.checkpoint.canonical import REFERENCE, Canonical
+from impl.checkpoint.cycles import numbered
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.layers import ROOT, Group
 from impl.checkpoint.leaf import shape_of
@@ -47,7 +48,7 @@ def _apart(canonical: Canonical, group: Group, other: Canonical, notes: list[str
         notes.append(f"{ROOT}/{group.name}: several scan axes fit; axis {axis} was taken")
     settled = replace(group, axis=axis, depth=depth)
     try:
-        return replace(
+        apart = replace(
             canonical,
             weights=unstack(canonical.weights, settled, axis),
             slots={name: unstack(tree, settled, axis) for name, tree in canonical.slots.items()},
@@ -57,6 +58,7 @@ def _apart(canonical: Canonical, group: Group, other: Canonical, notes: list[str
                 for name, tree in canonical.collections.items()
             },
         )
+        return numbered(apart, settled)
     except CheckpointError as error:
         notes.append(f"{ROOT}/{group.name}: compared as it is stored, because {error}")
         return canonical

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from impl.checkpoint.assembly import Assembly, Dropped, assemble
 from impl.checkpoint.canonical import REFERENCE, Canonical, canonicalise
+from impl.checkpoint.cycles import cycled, numbered
 from impl.checkpoint.dialect import LINEN, Dialect
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.layers import ROOT, Group, describe, settle
@@ -17,7 +18,7 @@ from impl.checkpoint.restack import share_streams, stack, unstack
 from impl.checkpoint.store import Location, locate, read_arrays, staged, write_flat
 from impl.checkpoint.tree import flatten, nest
 
-__all__ = ["ConversionReport", "convert", "relayout", "target_dialect"]
+__all__ = ["ConversionReport", "convert", "named", "relayout", "target_dialect"]
 
 TARGETS = ("auto", "linen", "nnx", *get_args(Dialect))
 LAYOUTS = ("keep", "scanned", "unscanned")
@@ -41,11 +42,14 @@ class ConversionReport:
     notes: tuple[str, ...]
 
 
-def convert(source: FilePath, target: FilePath, *, to: str, layout: str, scan_axis: int) -> ConversionReport:
+def convert(
+    source: FilePath, target: FilePath, *, to: str, layout: str, scan_axis: int, cycle: int = 1
+) -> ConversionReport:
     """Writes the checkpoint at `source` to `target` in another dialect, layer layout, or both.
 
     to: "auto" (the other format), "linen", "nnx" or a dialect by name. layout: "keep", "scanned" or "unscanned".
     scan_axis: where layers are stacked, and where they are taken to be stacked when the tree fits several axes.
+    cycle: how many layers a block of the scanned layout holds, which no unscanned tree tells.
     The target has the container of the source: a step directory gives a step directory. It is read back and compared
     byte for byte before it gets its name. Raises CheckpointError.
     """
@@ -53,8 +57,10 @@ def convert(source: FilePath, target: FilePath, *, to: str, layout: str, scan_ax
         raise CheckpointError(f"to={to!r}, expected one of {list(TARGETS)}: choose one of these")
     if layout not in LAYOUTS:
         raise CheckpointError(f"layout={layout!r}, expected one of {list(LAYOUTS)}: choose one of these")
-    if scan_axis < 0:
-        raise CheckpointError(f"scan_axis={scan_axis}, expected 0 or more: count the axis from the front")
+    if scan_axis < 0 or cycle < 1:
+        raise CheckpointError(
+            f"scan_axis={scan_axis}, cycle={cycle}, expected at least 0 and 1: the axis counts from the front"
+        )
     location = locate(source)
     if FilePath(target).absolute().is_relative_to(location.source):
         raise CheckpointError(
@@ -63,7 +69,7 @@ def convert(source: FilePath, target: FilePath, *, to: str, layout: str, scan_ax
     with staged(FilePath(target)) as stage:
         canonical = canonicalise(read_arrays(location))
         dialect = target_dialect(canonical, to)
-        changed = relayout(canonical, layout, scan_axis)
+        changed = relayout(canonical, layout, scan_axis, cycle)
         assembly = assemble(changed, dialect)
         write_flat(stage, location.relative, assembly.flat, _custom(location.custom_metadata, changed.groups))
         _verify(stage / location.relative, assembly)
@@ -79,8 +85,11 @@ def target_dialect(canonical: Canonical, to: str) -> Dialect:
     return "D3" if not linen else "D2" if beside else "D1"
 
 
-def relayout(canonical: Canonical, layout: str, scan_axis: int) -> Canonical:
-    """`canonical` with every layer group stacked ("scanned"), taken apart ("unscanned"), or as it is ("keep")."""
+def relayout(canonical: Canonical, layout: str, scan_axis: int, cycle: int) -> Canonical:
+    """`canonical` with every layer group stacked ("scanned"), taken apart ("unscanned"), or as it is ("keep").
+
+    A stack is made of blocks of `cycle` layers; how many a stack holds that is taken apart, its names say.
+    """
     notes: list[str] = []
     for group in canonical.groups:
         if layout == "keep" or (layout == "scanned") == (group.form == "stacked"):
@@ -90,17 +99,18 @@ def relayout(canonical: Canonical, layout: str, scan_axis: int) -> Canonical:
                     "unscan it first to move it"
                 )
             continue
-        canonical = _move(canonical, group, layout, scan_axis)
-        if layout == "unscanned" and _has_blocks(canonical.weights, group):
-            notes.append(
-                f"{ROOT}/{group.name}_<i> is a block of several layers here; a model that numbers each layer by itself "
-                "reads other names"
-            )
+        if layout == "unscanned":
+            canonical = _move(canonical, group, layout, scan_axis)
+            canonical = numbered(canonical, named(canonical.groups, group.name))
+        else:
+            canonical = cycled(canonical, group, cycle)
+            canonical = _move(canonical, named(canonical.groups, group.name), layout, scan_axis)
     return replace(canonical, notes=(*canonical.notes, *notes))
 
 
-def _has_blocks(weights: Leaves, group: Group) -> bool:
-    return any(path[1].startswith(group.name) and path[2].startswith("layer") for path in weights if len(path) > 3)
+def named(groups: tuple[Group, ...], name: str) -> Group:
+    """The group called `name`."""
+    return next(group for group in groups if group.name == name)
 
 
 def _move(canonical: Canonical, group: Group, layout: str, scan_axis: int) -> Canonical:

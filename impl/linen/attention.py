@@ -40,11 +40,15 @@ class KVCache(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention [B, T, E] -> [B, T, E]. `window` as in `impl.math.masks`: -1 attends to everything before."""
+    """Self-attention [B, T, E] -> [B, T, E]. `window` as in `impl.math.masks`: -1 attends to everything before.
+
+    kind: the layer's, as in `impl.stacks`; it decides how far its heads are turned.
+    """
 
     config: ModelConfig
     mode: kv.Mode
     window: int = -1
+    kind: str = "global"
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
@@ -53,7 +57,8 @@ class Attention(nn.Module):
         if config.use_qk_norm:
             query, key = self._norm("query_norm")(query), self._norm("key_norm")(key)
         if not config.trainable_position_size:
-            query, key = rotate(query, positions, config.rope), rotate(key, positions, config.rope)
+            rope = config.rope_of(self.kind)
+            query, key = rotate(query, positions, rope), rotate(key, positions, rope)
         if config.query_scale != 1.0:
             query = query * jnp.asarray(config.query_scale, query.dtype)
         query, key = checkpoint_name(query, "query_proj"), checkpoint_name(key, "key_proj")
@@ -64,7 +69,11 @@ class Attention(nn.Module):
             cached = KVCache(config, self.mode, name="KVCache_0")(key, value, positions, segment_ids)
             key, value = cached.key, cached.value
             mask = cached_mask(positions, cached.positions, cached.valid, window=self.window)
-        mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap)
+        sinks: tuple[jax.Array, ...] = ()
+        if config.attention_sink:
+            first = nn.with_logical_partitioning(nn.initializers.zeros, (None,))
+            sinks = (self.param("sinks", first, (config.num_query_heads,), jnp.dtype(config.weight_dtype)),)
+        mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap, sinks=sinks)
         mixed = checkpoint_name(mixed, "attention_out")
         out = dense(config, "out", (config.emb_dim,), ("heads", "kv", "embed"), 2, self._bias)(mixed)
         return checkpoint_name(out, "out_proj")

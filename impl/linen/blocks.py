@@ -1,4 +1,4 @@
-"""Decoder blocks in Linen: the pre-norm block of llama2, mistral and qwen3, gemma2's two sublayers, gpt3's block."""
+"""Decoder blocks in Linen: llama2's, mistral's and qwen3's, gpt3's, gemma2's and gemma3's; several as one module."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import jax
 from flax import linen as nn
 
 from impl.config import ModelConfig
+from impl.experts import attention_name, feed_forward_name, has_experts
 from impl.linen.attention import Attention
 from impl.linen.layers import Mlp, block_norm, dropout
+from impl.linen.moe import RoutedMoe, SharedMoe
 from impl.serving.kv import Mode
+from impl.stacks import inner_name
 
-__all__ = ["BLOCK_CLASSES", "Gemma2Block", "Gpt3Block", "LlamaBlock"]
+__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock", "MixtureBlock"]
 
 
 class LlamaBlock(nn.Module):
@@ -19,6 +22,7 @@ class LlamaBlock(nn.Module):
     config: ModelConfig
     mode: Mode
     deterministic: bool
+    kind: str = "global"
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
@@ -36,6 +40,7 @@ class Gpt3Block(nn.Module):
     config: ModelConfig
     mode: Mode
     deterministic: bool
+    kind: str = "global"
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
@@ -55,6 +60,7 @@ class Gemma2Block(nn.Module):
     config: ModelConfig
     mode: Mode
     deterministic: bool
+    kind: str = "global"
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
@@ -77,10 +83,82 @@ class Gemma2Block(nn.Module):
         return dropout(config, f"dropout_{part}")(x + hidden, deterministic=self.deterministic)
 
 
+class Gemma3Block(nn.Module):
+    """One layer, local or global as its kind says, with optional norms after attention and MLP; epsilon as gemma2's."""
+
+    config: ModelConfig
+    mode: Mode
+    deterministic: bool
+    kind: str = "global"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        config = self.config
+        normed = block_norm(config, "pre_self_attention_norm", 1e-6)(x)
+        attention = Attention(config, self.mode, config.window(self.kind), self.kind, name="self_attention")
+        mixed = attention(normed, positions, segment_ids)
+        if config.use_post_attn_norm:
+            mixed = block_norm(config, "post_self_attention_norm", 1e-6)(mixed)
+        x = x + mixed
+        normed = block_norm(config, "pre_ffw_norm", 1e-6)(x)
+        hidden = Mlp(config, self.deterministic, name="mlp")(normed)
+        if config.use_post_ffw_norm:
+            hidden = block_norm(config, "post_ffw_norm", 1e-6)(hidden)
+        return dropout(config, "dropout")(x + hidden, deterministic=self.deterministic)
+
+
+class MixtureBlock(nn.Module):
+    """The block of mixtral, qwen3 MoE, gpt-oss and deepseek: as llama2's, with experts where its kind has any."""
+
+    config: ModelConfig
+    mode: Mode
+    deterministic: bool
+    kind: str = "global"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        config, epsilon = self.config, self.config.normalization_layer_epsilon
+        normed = block_norm(config, "pre_self_attention_layer_norm", epsilon)(x)
+        window, name = config.window(self.kind), attention_name(config)
+        x = x + Attention(config, self.mode, window, self.kind, name=name)(normed, positions, segment_ids)
+        x = x + self._feed_forward()(block_norm(config, "post_self_attention_layer_norm", epsilon)(x))
+        return dropout(config, "dropout")(x, deterministic=self.deterministic)
+
+    def _feed_forward(self) -> nn.Module:
+        config, name = self.config, feed_forward_name(self.config, self.kind)
+        if not has_experts(config, self.kind):
+            return Mlp(config, self.deterministic, name=name)
+        if config.decoder_block == "deepseek":
+            return SharedMoe(config, self.mode, self.deterministic, name=name)
+        return RoutedMoe(config, self.mode, name=name)
+
+
+class Cycle(nn.Module):
+    """Layers of the given kinds one after the other: what a scanned stack of unlike layers repeats."""
+
+    config: ModelConfig
+    mode: Mode
+    deterministic: bool
+    kinds: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        block = BLOCK_CLASSES[self.config.decoder_block]
+        for inner, kind in enumerate(self.kinds):
+            layer = block(self.config, self.mode, self.deterministic, kind, name=inner_name(inner))
+            x = layer(x, positions, segment_ids)
+        return x
+
+
 BLOCK_CLASSES: dict[str, type[nn.Module]] = {
+    "deepseek": MixtureBlock,
     "gemma2": Gemma2Block,
+    "gemma3": Gemma3Block,
     "gpt3": Gpt3Block,
     "llama2": LlamaBlock,
+    "gpt_oss": MixtureBlock,
     "mistral": LlamaBlock,
+    "mixtral": MixtureBlock,
     "qwen3": LlamaBlock,
+    "qwen3_moe": MixtureBlock,
 }

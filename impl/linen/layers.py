@@ -100,10 +100,14 @@ def dropout(config: ModelConfig, name: str) -> nn.Dropout:
 
 
 class Mlp(nn.Module):
-    """Gated (two activations) or plain (one) MLP [B, T, E] -> [B, T, E]; gpt3 norms its input here."""
+    """Gated (two activations) or plain (one) MLP [B, T, E] -> [B, T, E]; gpt3 norms its input here.
+
+    width: F, the configuration's where it is 0.
+    """
 
     config: ModelConfig
     deterministic: bool
+    width: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -112,7 +116,8 @@ class Mlp(nn.Module):
         if config.decoder_block == "gpt3":
             x = block_norm(config, "mlp_layer_norm", config.normalization_layer_epsilon)(x)
         projections = tuple(
-            dense(config, name, (config.mlp_dim,), ("embed", "mlp"), 1, bias)(x) for name in input_projections(config)
+            dense(config, name, (self.width or config.mlp_dim,), ("embed", "mlp"), 1, bias)(x)
+            for name in input_projections(config)
         )
         hidden = gate(config.mlp_activations, projections)
         hidden = dropout(config, "dropout")(hidden, deterministic=self.deterministic)

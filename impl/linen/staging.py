@@ -13,6 +13,7 @@ from impl.linen.state import abstract_state, state_with
 from impl.linen.train import grad_fn, train_step
 from impl.names import addresses
 from impl.staging import Labels, Staged, abstract_batch, batch_of, named, prefixed
+from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 
@@ -28,7 +29,7 @@ def staged(
     state = nn.unbox(abstract_state(model(config), optimizer(settings), config))
     labels = Labels(addresses(config, layout))
     training = model(config, deterministic=config.dropout_rate == 0.0)
-    gradients, update = grad_fn(training, settings), train_step(training, settings)
+    gradients, update = grad_fn(training, settings, config), train_step(training, settings, config)
     batch, key = abstract_batch(config, rows), {"key": jax.eval_shape(lambda: jax.random.key(0))}
     params, leaves = named(state.params, _params(labels)), named(state, _state(labels))
 
@@ -43,7 +44,7 @@ def staged(
     def differentiated(values: Values) -> Values:
         held = _tree(state.params, _params(labels), values)
         grads, terms = gradients(held, batch_of(values), values["key"])
-        losses = {f"loss/{name}": value for name, value in terms._asdict().items()}
+        losses = {f"loss/{name}": value for name, value in named_terms(terms).items()}
         return losses | {f"gradients/{name}": leaf for name, leaf in named(grads, _params(labels)).items()}
 
     def step(values: Values) -> Values:

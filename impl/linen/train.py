@@ -10,37 +10,58 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.training.train_state import TrainState
 
+from impl.config import ModelConfig
+from impl.experts import LOADS
 from impl.math.accumulation import strided
 from impl.math.precision import full
-from impl.training.objective import Batch, Terms, clipped, global_norm, metrics, objective, scaled
+from impl.training.auxiliary import blank, collected, moved_biases
+from impl.training.objective import (
+    Batch,
+    Terms,
+    auxiliary_share,
+    clipped,
+    global_norm,
+    metrics,
+    objective,
+    scaled,
+    with_auxiliary,
+)
 from impl.training.settings import TrainSettings
+from impl.trees import flat
 
 __all__ = ["grad_fn", "train_step"]
 
 Grads = Callable[[Any, Batch, jax.Array], tuple[Any, Terms]]
 
 
-def grad_fn(model: nn.Module, settings: TrainSettings) -> Grads:
+def grad_fn(model: nn.Module, settings: TrainSettings, config: ModelConfig) -> Grads:
     """(params, batch, key) -> (gradients like params, loss terms), over all microbatches."""
 
-    def loss(params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Terms]:
-        logits = model.apply(params, batch.tokens, batch.positions, batch.segment_ids, rngs={"dropout": key})
-        return objective(logits, batch, settings)
+    def loss(params: Any, batch: Batch, key: jax.Array, share: Any = 1.0) -> tuple[jax.Array, Terms]:
+        inputs, keys = (batch.tokens, batch.positions, batch.segment_ids), {"dropout": key}
+        logits, sown = model.apply(params, *inputs, rngs=keys, mutable=["intermediates"])
+        value, terms = objective(logits, batch, settings)
+        return with_auxiliary(value, terms, collected(flat(sown.get("intermediates", {})), config), share)
 
     differentiate = jax.grad(loss, has_aux=True)
-    return differentiate if settings.gradient_accumulation_steps == 1 else _accumulated(differentiate, settings)
+    return differentiate if settings.gradient_accumulation_steps == 1 else _accumulated(differentiate, settings, config)
 
 
-def _accumulated(differentiate: Grads, settings: TrainSettings) -> Grads:
+def _accumulated(differentiate: Callable[..., Any], settings: TrainSettings, config: ModelConfig) -> Grads:
     """Gradients summed over strided microbatches, one dropout key each, then divided by the summed weights."""
     count = settings.gradient_accumulation_steps
 
     def grads(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Terms]:
+        share = auxiliary_share(batch, settings)
+
         def step(carry: tuple[Any, Terms], micro: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Terms], None]:
             index, part = micro
-            return jax.tree.map(jnp.add, carry, differentiate(params, part, jax.random.fold_in(key, index))), None
+            return jax.tree.map(
+                jnp.add, carry, differentiate(params, part, jax.random.fold_in(key, index), share)
+            ), None
 
-        start = (jax.tree.map(jnp.zeros_like, params), Terms(*[jnp.zeros((), full())] * len(Terms._fields)))
+        zero = jnp.zeros((), full())
+        start = (jax.tree.map(jnp.zeros_like, params), Terms(zero, zero, zero, blank(config)))
         parts = Batch(*[strided(field, count) for field in batch])
         (total, terms), _ = jax.lax.scan(step, start, (jnp.arange(count), parts))
         return scaled(total, terms.weights), terms
@@ -49,16 +70,18 @@ def _accumulated(differentiate: Grads, settings: TrainSettings) -> Grads:
 
 
 def train_step(
-    model: nn.Module, settings: TrainSettings
+    model: nn.Module, settings: TrainSettings, config: ModelConfig
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """(state, batch, key) -> (state after one update, metrics). The dropout key is `key` folded by the step."""
-    gradients = grad_fn(model, settings)
+    gradients = grad_fn(model, settings, config)
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         grads, terms = gradients(state.params, batch, jax.random.fold_in(key, state.step))
         raw_norm = global_norm(grads)
         grads = clipped(grads, raw_norm, settings)
         state = state.apply_gradients(grads=grads)
+        if LOADS in terms.aux:
+            state = state.replace(params=moved_biases(state.params, terms.aux[LOADS], config))
         norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(grads), "param_norm": global_norm(state.params)}
         return state, metrics(terms, norms, settings)
 

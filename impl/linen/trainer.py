@@ -42,8 +42,8 @@ class Trainer:
         params = overlay(nn.unbox(self._abstract_params()), leaves)
         self.state = state_with(self.model(config), optimizer(settings), params)
         self.key = jax.random.key(seed)
-        self._step = jax.jit(train_step(self._training_model(), settings), donate_argnums=0)
-        self._grads = jax.jit(grad_fn(self._training_model(), settings))
+        self._step = jax.jit(train_step(self._training_model(), settings, config), donate_argnums=0)
+        self._grads = jax.jit(grad_fn(self._training_model(), settings, config))
         self._apply = jax.jit(self.model(config).apply)
 
     @classmethod
@@ -88,7 +88,7 @@ class Trainer:
         with jax.default_matmul_precision(self.config.matmul_precision):
             key = jax.random.fold_in(self.key, self.state.step)
             grads, terms = self._grads(self.state.params, batch, key)
-        return gather(flat(grads["params"]), self.table), Terms(*map(np.asarray, terms))
+        return gather(flat(grads["params"]), self.table), jax.tree.map(np.asarray, terms)
 
     def logits(self, batch: Batch) -> np.ndarray:
         """Logits [B, T, V] with dropout off."""

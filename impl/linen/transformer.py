@@ -1,4 +1,4 @@
-"""The Linen decoder model: embedding, blocks (a loop or nn.scan, with or without nn.remat), final norm and head."""
+"""The Linen decoder model: embedding, groups of blocks (a loop or nn.scan, with or without nn.remat), norm, head."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from flax import linen as nn
 from impl import initializers, remat
 from impl.config import ModelConfig
 from impl.head import finish, rounded_table
-from impl.linen.blocks import BLOCK_CLASSES
+from impl.linen.blocks import BLOCK_CLASSES, Cycle
 from impl.linen.layers import block_norm, dense, dropout
 from impl.math.head import tied_logits
 from impl.serving.kv import Mode
+from impl.stacks import Group, groups
 
 __all__ = ["Decoder", "Transformer", "embed"]
 
@@ -30,27 +31,31 @@ class Decoder(nn.Module):
         if config.trainable_position_size:
             x = x + embed(config, "position_embedder", config.trainable_position_size)(positions)
         x = dropout(config, "dropout")(x, deterministic=self.deterministic)
-        x = self._scanned(x, positions, segment_ids) if config.scan_layers else self._looped(x, positions, segment_ids)
+        for group in groups(config):
+            run = self._scanned if group.form == "scanned" else self._looped
+            x = run(group, x, positions, segment_ids)
         x = block_norm(config, "decoder_norm", config.normalization_layer_epsilon)(x)
         if config.logits_via_embedding:
             return x
         return dense(config, "logits_dense", (config.vocab_size,), ("embed_vocab", "vocab"), 1, False)(x)
 
-    @property
-    def _block(self) -> type[nn.Module]:
-        block, name = BLOCK_CLASSES[self.config.decoder_block], self.config.remat_policy
-        if name == "none":
-            return block
-        # Under scan XLA cannot merge the recomputation with the forward pass, so the barrier would only cost time.
-        return nn.remat(block, policy=remat.policy(name), prevent_cse=not self.config.scan_layers)
+    def _block(self, group: Group, kinds: tuple[str, ...], name: str) -> nn.Module:
+        """One layer, or a module of several."""
+        cycled, policy = len(kinds) > 1 or group.form == "block", self.config.remat_policy
+        block: type[nn.Module] = Cycle if cycled else BLOCK_CLASSES[self.config.decoder_block]
+        if policy != "none":
+            # Under scan XLA cannot merge the recomputation with the forward pass, so the barrier would only cost time.
+            block = nn.remat(block, policy=remat.policy(policy), prevent_cse=group.form != "scanned")
+        return block(self.config, self.mode, self.deterministic, kinds if cycled else kinds[0], name=name)
 
-    def _looped(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
-        for layer in range(self.config.num_decoder_layers):
-            block = self._block(self.config, self.mode, self.deterministic, name=f"layers_{layer}")
-            x = block(x, positions, segment_ids)
+    def _looped(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        if group.form == "block":
+            return self._block(group, group.kinds, group.name)(x, positions, segment_ids)
+        for layer, kind in zip(group.layers, group.kinds, strict=True):
+            x = self._block(group, (kind,), f"{group.name}_{layer}")(x, positions, segment_ids)
         return x
 
-    def _scanned(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+    def _scanned(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         def step(block: nn.Module, carry: jax.Array, at: jax.Array, segments: jax.Array) -> tuple[jax.Array, None]:
             return block(carry, at, segments), None
 
@@ -59,10 +64,10 @@ class Decoder(nn.Module):
             variable_axes={"params": self.config.param_scan_axis, "cache": 0, "intermediates": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),
-            length=self.config.num_decoder_layers,
-            metadata_params={nn.PARTITION_NAME: "layers"},
+            length=group.count,
+            metadata_params={nn.PARTITION_NAME: group.name},
         )
-        x, _ = scan(self._block(self.config, self.mode, self.deterministic, name="layers"), x, positions, segment_ids)
+        x, _ = scan(self._block(group, group.kinds, group.name), x, positions, segment_ids)
         return x
 
 

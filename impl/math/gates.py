@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import jax
+import jax.numpy as jnp
 
-__all__ = ["ACTIVATIONS", "activate", "gate"]
+__all__ = ["ACTIVATIONS", "activate", "clipped_gate", "gate"]
 
 
 def _linear(x: jax.Array) -> jax.Array:
@@ -47,3 +48,17 @@ def gate(activations: tuple[str, ...], projections: tuple[jax.Array, ...]) -> ja
     for other in others:
         first = first * other
     return first
+
+
+def clipped_gate(activations: tuple[str, ...], projections: tuple[jax.Array, ...], limit: float) -> jax.Array:
+    """gpt-oss's product of a gate g and a value u [..., F]: g f(1.702 g) (u + 1), with g <= limit and |u| <= limit.
+
+    f is the first activation; with "sigmoid", g f(1.702 g) approximates GELU (arXiv 1606.08415, section 2). Raises
+    ValueError unless there are two projections and activations, the second of them linear.
+    """
+    if len(projections) != 2 or len(activations) != 2 or activations[1] != "linear":
+        raise ValueError(
+            f"a clipped gate is of a gate and a linear value, got {activations}: give two, the second linear"
+        )
+    opened, value = jnp.minimum(projections[0], limit), jnp.clip(projections[1], -limit, limit)
+    return opened * activate(activations[0], opened * 1.702) * (value + 1.0)

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BLOCKS_ELSEWHERE", "DEFAULTS", "NEUTRAL", "OF_NO_MATTER", "READ_BY", "SCALED"]
+__all__ = [
+    "BLOCKS_ELSEWHERE",
+    "DEFAULTS",
+    "EXPERTS_ONLY",
+    "MIXTURES",
+    "NEUTRAL",
+    "OF_NO_MATTER",
+    "READ_BY",
+    "SCALED",
+]
 
-SCALED = ("emb_dim", "num_query_heads", "num_kv_heads", "mlp_dim", "num_decoder_layers")
+SCALED = ("emb_dim", "num_query_heads", "num_kv_heads", "mlp_dim", "moe_mlp_dim", "num_decoder_layers")
 """Sizes that a file gives as base_<name>; a resolved configuration has <name> too."""
 
 DEFAULTS: dict[str, Any] = {
@@ -57,30 +66,51 @@ DEFAULTS: dict[str, Any] = {
     "pure_nnx": True,
     "enable_nnx": True,
     "pure_nnx_decoder": True,
+    "local_rope_max_timescale": -1,
+    "num_experts": 1,
+    "num_experts_per_tok": 1,
+    "moe_mlp_dim": 7168,
+    "norm_topk_prob": False,
+    "routed_score_func": "",
+    "routed_bias": False,
+    "routed_bias_update_rate": 0.0,
+    "load_balance_loss_weight": 0.0,
+    "mlp_activations_limit": -1.0,
+    "attention_sink": False,
+    "attention_bias": False,
+    "mlp_bias": False,
 }
 """Keys that are taken, with MaxText's value where a file says nothing. Sizes under their resolved names."""
 
+MIXTURES = frozenset({"gpt_oss", "mixtral", "qwen3_moe"})
+"""Decoder blocks with experts that can be read from MaxText's keys."""
+
 READ_BY: dict[str, frozenset[str]] = {
     "attn_logits_soft_cap": frozenset({"llama2", "gemma2"}),
-    "sliding_window_size": frozenset({"gemma2"}),
-    "use_qk_norm": frozenset({"qwen3"}),
-    "use_post_attn_norm": frozenset({"gemma2"}),
-    "use_post_ffw_norm": frozenset({"gemma2"}),
-    "attention_bias": frozenset(),
-    "mlp_bias": frozenset(),
+    "sliding_window_size": frozenset({"gemma2", "gemma3", "gpt_oss"}),
+    "use_qk_norm": frozenset({"qwen3", "qwen3_moe"}),
+    "use_post_attn_norm": frozenset({"gemma2", "gemma3"}),
+    "use_post_ffw_norm": frozenset({"gemma2", "gemma3"}),
+    "attention_bias": frozenset({"gpt_oss"}),
+    "mlp_bias": frozenset({"gpt_oss"}),
+    "attention_sink": frozenset({"gpt_oss"}),
+    "mlp_activations_limit": frozenset({"gpt_oss"}),
+    "local_rope_max_timescale": frozenset({"gemma3"}),
+    **dict.fromkeys(("num_experts", "num_experts_per_tok", "moe_mlp_dim", "norm_topk_prob"), MIXTURES),
+    **dict.fromkeys(("routed_score_func", "routed_bias", "load_balance_loss_weight"), MIXTURES),
+    "routed_bias_update_rate": frozenset(),
+    "inhomogeneous_layer_cycle_interval": frozenset({"gpt_oss"}),
 }
 """Keys that only some decoder blocks look at, MaxText's and so ours. gpt3 has its biases whatever the keys say."""
 
 BLOCKS_ELSEWHERE = frozenset(
     (
-        *("deepseek", "deepseek4", "default", "gemma", "gemma3", "gemma4", "gemma4_small", "gpt_oss", "llama4"),
+        *("deepseek", "deepseek4", "default", "gemma", "gemma4", "gemma4_small", "llama4"),
         *(
-            "mixtral",
             "olmo3",
             "qwen2",
             "qwen3_5",
             "qwen3_custom_moe",
-            "qwen3_moe",
             "qwen3_next",
             "simple",
             "simple_mlp",
@@ -132,13 +162,21 @@ NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 """Keys that change the model in a way that does not exist here: the values that do not, and what is so here."""
 
+EXPERTS_ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
+    "capacity_factor": ((-1.0,), "experts take every token that chooses them here"),
+    "use_random_routing": ((False,), "the router decides here"),
+    "prefuse_moe_weights": ((False,), "the input kernels of experts are separate here"),
+    "moe_expert_input_dim": ((-1,), "experts read emb_dim numbers here"),
+}
+"""As NEUTRAL, for decoder blocks with experts alone."""
+
 OF_NO_MATTER: tuple[tuple[str, str], ...] = (
     (
         r"num_experts_per_tok|.*moe_.*|.*_moe|routed_.*|n_routing_groups|topk_routing_group|load_balance_.*|capacity_fac.*|"
         r"sparse_matmul|megablox|use_random_routing|norm_topk_prob|float32_gate_logits|float32_weight_sum|.*ragged_.*|"
         r"w[io]_tile_.*|use_ring_of_experts|use_custom_sort_vjp|merge_gating_gmm|use_tokamax_gmm|use_gmm_v2|"
         r"first_num_hash_layers|shard_exp_on_fsdp|use_2d_fsdp_sharding|use_gather_mosaic_kernel",
-        "only a mixture of experts reads it",
+        "only a mixture of experts reads it, and no number changes by it here",
     ),
     (
         r"q_lora_rank|kv_lora_rank|o_lora_rank|o_groups|qk_nope_head_dim|qk_rope_head_dim|v_head_dim|mla_.*|mscale|"

@@ -12,9 +12,20 @@ from typing import Any
 
 import yaml
 
-from impl.config import BLOCKS, REMAT_POLICIES, ConfigError, ModelConfig
-from impl.maxtext.keys import BLOCKS_ELSEWHERE, DEFAULTS, NEUTRAL, OF_NO_MATTER, READ_BY, SCALED
+from impl.config import BLOCKS, ConfigError, ModelConfig
+from impl.maxtext.keys import (
+    BLOCKS_ELSEWHERE,
+    DEFAULTS,
+    EXPERTS_ONLY,
+    MIXTURES,
+    NEUTRAL,
+    OF_NO_MATTER,
+    READ_BY,
+    SCALED,
+)
 from impl.names import nearest
+from impl.stacks import CYCLES
+from impl.validation import REMAT_POLICIES
 
 __all__ = ["Ignored", "Reading", "from_maxtext", "read", "read_maxtext"]
 
@@ -65,7 +76,8 @@ def read(mapping: Mapping[str, Any]) -> Reading:
     _refuse_block(mapping)
     _refuse_foreign(mapping)
     values = {key: mapping.get(key, default) for key, default in DEFAULTS.items()}
-    values |= {name: _size(mapping, name) for name in SCALED}
+    block = values["decoder_block"]
+    values |= {name: _size(mapping, name) for name in SCALED if block in READ_BY.get(name, (block,))}
     settings = _settings(mapping, values)
     typed = {key: _typed(key, value) for key, value in settings.items()}
     config = ModelConfig(**{"name": str(mapping.get("model_name", "maxtext")), **typed})
@@ -74,27 +86,30 @@ def read(mapping: Mapping[str, Any]) -> Reading:
 
 def _refuse_block(mapping: Mapping[str, Any]) -> None:
     block = mapping.get("decoder_block", DEFAULTS["decoder_block"])
-    if block in BLOCKS:
+    known = [name for name in BLOCKS if name not in BLOCKS_ELSEWHERE]
+    if block in known:
         return
     raise ConfigError(
         f"decoder_block {block!r} does not exist here"
-        f"{'' if str(block) in BLOCKS_ELSEWHERE else ', nor in MaxText'}: there are {', '.join(BLOCKS)}"
+        f"{'' if str(block) in BLOCKS_ELSEWHERE else ', nor in MaxText'}: there are {', '.join(known)}"
     )
 
 
 def _refuse_foreign(mapping: Mapping[str, Any]) -> None:
     """Raises ConfigError for every value that shapes a model in a way that does not exist here, and unknown keys."""
-    problems = []
+    problems, block = [], mapping.get("decoder_block", "llama2")
+    neutral = {key: NEUTRAL[key] for key in NEUTRAL if block not in READ_BY.get(key, ())}
+    neutral |= EXPERTS_ONLY if block in MIXTURES else {}
     for key, value in mapping.items():
         plain = tuple(value) if isinstance(value, list) else value
-        if key in NEUTRAL and plain not in NEUTRAL[key][0]:
-            allowed, words = NEUTRAL[key]
+        if key in neutral and plain not in neutral[key][0]:
+            allowed, words = neutral[key]
             problems.append(f"{key}={value!r}: {words}; only {allowed[0]!r} can be read")
         if key in _WIDENING and value and mapping.get("dtype", DEFAULTS["dtype"]) != "float32":
             problems.append(f"{key}={value!r}: {_WIDENING[key]} computes in dtype here; set dtype to float32")
         if not (_taken(key) or _why_ignored(key)):
             problems.append(nearest(f"{key}: unknown, and might shape the model", key, _known()))
-    block, positions = mapping.get("decoder_block", "llama2"), mapping.get("trainable_position_size", -1)
+    positions = mapping.get("trainable_position_size", -1)
     if block != "gpt3" and _number(positions) > 0:
         problems.append(f"trainable_position_size={positions}: {block} turns its heads as well there, not here; use -1")
     local, shared = mapping.get("local_rope_max_timescale", -1), mapping.get("rope_max_timescale", 10_000)
@@ -109,7 +124,7 @@ def _known() -> tuple[str, ...]:
 
 
 def _taken(key: str) -> bool:
-    return key in DEFAULTS or key in ("global_parameter_scale", "model_name") or key.removeprefix("base_") in SCALED
+    return key in (*DEFAULTS, "global_parameter_scale", "model_name") or key.removeprefix("base_") in SCALED
 
 
 def _why_ignored(key: str) -> str:
@@ -139,6 +154,16 @@ def _settings(mapping: Mapping[str, Any], values: dict[str, Any]) -> dict[str, A
     for key in READ_BY.keys() & values.keys():
         if block not in READ_BY[key]:
             values[key] = ModelConfig.__dataclass_fields__[key].default
+    values["mlp_activations_limit"] = max(0.0, _typed("mlp_activations_limit", values["mlp_activations_limit"]))
+    local = _typed("local_rope_max_timescale", values["local_rope_max_timescale"])
+    values["local_rope_max_timescale"] = max(0, local)
+    if block == "gemma3":
+        values["use_qk_norm"] = True
+    if block == "gpt_oss" and values["scan_layers"]:
+        # MaxText's blocks begin their pattern anew: a cycle of 1 makes every layer local.
+        interval = int(_number(mapping.get("inhomogeneous_layer_cycle_interval", 1)))
+        cycle = tuple(CYCLES[block][inner % 2] for inner in range(interval))
+        values["layer_cycle"] = () if cycle == CYCLES[block] else cycle
     dropout = values.pop("enable_dropout")
     tied = bool(values["logits_via_embedding"])
     name, kind = str(mapping.get("model_name", "")), str(values["rope_type"]).lower()

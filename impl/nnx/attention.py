@@ -35,11 +35,12 @@ class KVCache(nnx.Module):
 class Attention(nnx.Module):
     """Self-attention [B, T, E] -> [B, T, E]. `window` as in `impl.math.masks`: -1 attends to everything before.
 
-    slots: rows of the cache; 0 makes none, and the layer can only be trained.
+    kind: the layer's, as in `impl.stacks`; it decides how far its heads are turned. slots: rows of the cache; 0 makes
+    none, and the layer can only be trained.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, window: int = -1, slots: int = 0):
-        self.config, self.window = config, window
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, window: int = -1, kind: str = "global", slots: int = 0):
+        self.config, self.window, self.kind = config, window, kind
         heads, keys, size = config.num_query_heads, config.num_kv_heads, config.head_dim
         bias = config.attention_bias or config.decoder_block == "gpt3"
         narrow, plain = (config.emb_dim,), config.decoder_block == "gpt3"
@@ -57,6 +58,8 @@ class Attention(nnx.Module):
         if config.use_qk_norm:
             self.query_norm, self.key_norm = self._norm(rngs), self._norm(rngs)
         self.out = dense(config, (heads, size), narrow, ("heads", "kv", "embed"), bias, rngs)
+        if config.attention_sink:
+            self.sinks = nnx.Param(jnp.zeros((heads,), jnp.dtype(config.weight_dtype)), **partitioned((None,)))
         if slots:
             self.KVCache_0 = KVCache(config, slots)
 
@@ -66,7 +69,8 @@ class Attention(nnx.Module):
         if config.use_qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         if not config.trainable_position_size:
-            query, key = rotate(query, positions, config.rope), rotate(key, positions, config.rope)
+            rope = config.rope_of(self.kind)
+            query, key = rotate(query, positions, rope), rotate(key, positions, rope)
         if config.query_scale != 1.0:
             query = query * jnp.asarray(config.query_scale, query.dtype)
         query, key = checkpoint_name(query, "query_proj"), checkpoint_name(key, "key_proj")
@@ -77,7 +81,8 @@ class Attention(nnx.Module):
             cached = self.KVCache_0(mode, kv.Entries(key, value, positions, segment_ids))
             key, value = cached.key, cached.value
             mask = cached_mask(positions, cached.positions, cached.valid, window=self.window)
-        mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap)
+        sinks = (self.sinks[...],) if config.attention_sink else ()
+        mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap, sinks=sinks)
         return checkpoint_name(self.out(checkpoint_name(mixed, "attention_out")), "out_proj")
 
     def _norm(self, rngs: nnx.Rngs) -> RMSNorm:

@@ -1,4 +1,4 @@
-"""Decoder blocks in NNX: the pre-norm block of llama2, mistral and qwen3, gemma2's pair of sublayers, gpt3's block."""
+"""Decoder blocks in NNX: llama2's, mistral's and qwen3's, gpt3's, gemma2's and gemma3's; several as one module."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import jax
 from flax import nnx
 
 from impl.config import ModelConfig
+from impl.experts import attention_name, feed_forward_name, has_experts
 from impl.nnx.attention import Attention
 from impl.nnx.layers import Mlp, block_norm, dropout
+from impl.nnx.moe import RoutedMoe, SharedMoe
 from impl.serving.kv import Mode
+from impl.stacks import inner_name
 
-__all__ = ["BLOCK_CLASSES", "Gemma2Block", "Gpt3Block", "LlamaBlock"]
+__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock", "MixtureBlock"]
 
 
 class LlamaBlock(nnx.Module):
     """x + attention(norm(x)), then + mlp(norm(.)). [B, T, E] -> [B, T, E]."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0):
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0, kind: str = "global"):
         epsilon = config.normalization_layer_epsilon
         self.pre_self_attention_layer_norm = block_norm(config, epsilon, rngs)
         self.self_attention = Attention(config, rngs=rngs, slots=slots)
@@ -33,7 +36,7 @@ class LlamaBlock(nnx.Module):
 class Gpt3Block(nnx.Module):
     """x + attention(norm(x)), then + mlp(.), which norms its own input. [B, T, E] -> [B, T, E]."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0):
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0, kind: str = "global"):
         self.pre_self_attention_norm = block_norm(config, config.normalization_layer_epsilon, rngs)
         self.self_attention = Attention(config, rngs=rngs, slots=slots)
         self.mlp = Mlp(config, rngs=rngs)
@@ -50,7 +53,7 @@ class Gemma2Block(nnx.Module):
     The block norms use epsilon 1e-6 whatever the configuration says, as MaxText does; only the final norm follows it.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0):
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0, kind: str = "global"):
         self.config = config
         for part, window in (("local", config.sliding_window_size), ("global", -1)):
             setattr(self, f"pre_self_attention_norm_{part}", block_norm(config, 1e-6, rngs))
@@ -77,10 +80,70 @@ class Gemma2Block(nnx.Module):
         return x
 
 
+class Gemma3Block(nnx.Module):
+    """One layer, local or global as its kind says, with optional norms after attention and MLP; epsilon as gemma2's."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0, kind: str = "global"):
+        self.pre_self_attention_norm = block_norm(config, 1e-6, rngs)
+        self.self_attention = Attention(config, rngs=rngs, window=config.window(kind), kind=kind, slots=slots)
+        post_attention, post_mlp = config.use_post_attn_norm, config.use_post_ffw_norm
+        self.post_self_attention_norm = block_norm(config, 1e-6, rngs) if post_attention else None
+        self.pre_ffw_norm = block_norm(config, 1e-6, rngs)
+        self.mlp = Mlp(config, rngs=rngs)
+        self.post_ffw_norm = block_norm(config, 1e-6, rngs) if post_mlp else None
+        self.dropout = dropout(config, rngs)
+
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        mixed = self.self_attention(self.pre_self_attention_norm(x), positions, segment_ids, mode)
+        x = x + (mixed if self.post_self_attention_norm is None else self.post_self_attention_norm(mixed))
+        hidden = self.mlp(self.pre_ffw_norm(x))
+        return self.dropout(x + (hidden if self.post_ffw_norm is None else self.post_ffw_norm(hidden)))
+
+
+class MixtureBlock(nnx.Module):
+    """The block of mixtral, qwen3 MoE, gpt-oss and deepseek: as llama2's, with experts where its kind has any."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0, kind: str = "global"):
+        epsilon, window = config.normalization_layer_epsilon, config.window(kind)
+        self.names = attention_name(config), feed_forward_name(config, kind)
+        self.sparse = has_experts(config, kind)
+        self.pre_self_attention_layer_norm = block_norm(config, epsilon, rngs)
+        setattr(self, self.names[0], Attention(config, rngs=rngs, window=window, kind=kind, slots=slots))
+        self.post_self_attention_layer_norm = block_norm(config, epsilon, rngs)
+        mixture = SharedMoe if config.decoder_block == "deepseek" else RoutedMoe
+        setattr(self, self.names[1], (mixture if self.sparse else Mlp)(config, rngs=rngs))
+        self.dropout = dropout(config, rngs)
+
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        attention, feed_forward = (getattr(self, name) for name in self.names)
+        x = x + attention(self.pre_self_attention_layer_norm(x), positions, segment_ids, mode)
+        normed = self.post_self_attention_layer_norm(x)
+        return self.dropout(x + (feed_forward(normed, mode) if self.sparse else feed_forward(normed)))
+
+
+class Cycle(nnx.Module):
+    """Layers of the given kinds one after the other: what a scanned stack of unlike layers repeats."""
+
+    def __init__(self, config: ModelConfig, kinds: tuple[str, ...], *, rngs: nnx.Rngs, slots: int = 0):
+        self.names = tuple(inner_name(inner) for inner in range(len(kinds)))
+        for name, kind in zip(self.names, kinds, strict=True):
+            setattr(self, name, BLOCK_CLASSES[config.decoder_block](config, rngs=rngs, slots=slots, kind=kind))
+
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        for name in self.names:
+            x = getattr(self, name)(x, positions, segment_ids, mode)
+        return x
+
+
 BLOCK_CLASSES: dict[str, type[nnx.Module]] = {
+    "deepseek": MixtureBlock,
     "gemma2": Gemma2Block,
+    "gemma3": Gemma3Block,
     "gpt3": Gpt3Block,
     "llama2": LlamaBlock,
+    "gpt_oss": MixtureBlock,
     "mistral": LlamaBlock,
+    "mixtral": MixtureBlock,
     "qwen3": LlamaBlock,
+    "qwen3_moe": MixtureBlock,
 }

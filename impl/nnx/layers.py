@@ -129,12 +129,15 @@ def dropout(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Dropout:
 
 
 class Mlp(nnx.Module):
-    """Gated (two activations) or plain (one) MLP [B, T, E] -> [B, T, E]; gpt3 norms its input here."""
+    """Gated (two activations) or plain (one) MLP [B, T, E] -> [B, T, E]; gpt3 norms its input here.
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+    width: F, the configuration's where it is 0.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, width: int = 0):
         self.config = config
         bias = config.mlp_bias or config.decoder_block == "gpt3"
-        wide, narrow = (config.mlp_dim,), (config.emb_dim,)
+        wide, narrow = (width or config.mlp_dim,), (config.emb_dim,)
         if config.decoder_block == "gpt3":
             self.mlp_layer_norm = block_norm(config, config.normalization_layer_epsilon, rngs)
         for name in input_projections(config):

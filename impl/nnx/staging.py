@@ -10,9 +10,10 @@ from flax import nnx
 
 from impl.config import ModelConfig
 from impl.names import addresses
-from impl.nnx.state import TrainStateNNX, abstract_state, filled, state_paths
+from impl.nnx.state import TrainStateNNX, abstract_state, called, filled, state_paths
 from impl.nnx.train import grads_of, train_step
 from impl.staging import Labels, Staged, abstract_batch, batch_of, prefixed
+from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 
@@ -69,13 +70,13 @@ class _Programs:
     def forward(self, values: Values) -> Values:
         model = self._merged(values)
         model.eval()
-        return {"outputs/logits": model(*batch_of(values)[:3])}
+        return {"outputs/logits": called(model, batch_of(values))[0]}
 
     def gradients(self, values: Values) -> Values:
         model = self._merged(values)
         model.set_attributes(deterministic=self.config.dropout_rate == 0.0, raise_if_not_found=False)
         grads, terms = grads_of(model, batch_of(values), self.settings)
-        losses = {f"loss/{name}": value for name, value in terms._asdict().items()}
+        losses = {f"loss/{name}": value for name, value in named_terms(terms).items()}
         return losses | {f"gradients/{name}": leaf for name, leaf in self.leaves(grads, MODEL).items()}
 
     def step(self, values: Values) -> Values:

@@ -11,9 +11,11 @@ import optax
 from flax import nnx
 
 from impl.config import ModelConfig
+from impl.experts import told
+from impl.training.objective import Batch
 from impl.trees import flat, nested, overlay
 
-__all__ = ["TrainStateNNX", "abstract_state", "filled", "init_state_fn", "logical_axes", "state_paths"]
+__all__ = ["TrainStateNNX", "abstract_state", "called", "filled", "init_state_fn", "logical_axes", "state_paths"]
 
 Path = tuple[str, ...]
 
@@ -56,6 +58,15 @@ def abstract_state(
 ) -> TrainStateNNX:
     """The state's graph, shapes and dtypes with nothing allocated."""
     return nnx.eval_shape(init_state_fn(build, tx, config, 0))
+
+
+def called(model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[Path, jax.Array]]:
+    """Logits [B, T, V] of a batch, and what layers sowed on the way, by path. Nothing sown stays in the model."""
+    inputs = batch.tokens, batch.positions, batch.segment_ids
+    if not told(model.config):
+        return model(*inputs), {}
+    logits, sown = nnx.capture(model, nnx.Intermediate)(*inputs)
+    return logits, state_paths(sown)
 
 
 def logical_axes(state: nnx.State) -> dict[tuple[str, ...], tuple[Any, ...]]:

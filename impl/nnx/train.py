@@ -10,9 +10,22 @@ import jax.numpy as jnp
 from flax import nnx
 
 from impl.config import ModelConfig
+from impl.experts import LOADS
 from impl.math.accumulation import strided
 from impl.math.precision import full
-from impl.training.objective import Batch, Terms, clipped, global_norm, metrics, objective, scaled
+from impl.nnx.state import called
+from impl.training.auxiliary import blank, collected, moved_biases
+from impl.training.objective import (
+    Batch,
+    Terms,
+    auxiliary_share,
+    clipped,
+    global_norm,
+    metrics,
+    objective,
+    scaled,
+    with_auxiliary,
+)
 from impl.training.settings import TrainSettings
 
 __all__ = ["grads_of", "on_leaves", "train_step"]
@@ -24,29 +37,42 @@ def grads_of(model: nnx.Module, batch: Batch, settings: TrainSettings) -> tuple[
     Whatever else the forward pass changed (rng counters) is written back into `model`.
     """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    differentiate = jax.grad(_loss(graphdef, settings), has_aux=True)
+    share = auxiliary_share(batch, settings)
+    differentiate = jax.grad(_loss(graphdef, settings, share), has_aux=True)
     if settings.gradient_accumulation_steps == 1:
         grads, (terms, rest) = differentiate(params, rest, batch)
     else:
-        grads, terms, rest = _accumulated(differentiate, params, rest, batch, settings)
+        zero = jnp.zeros((), full())
+        start = Terms(zero, zero, zero, blank(model.config))
+        grads, terms, rest = _accumulated(differentiate, (params, start, rest), batch, settings)
     nnx.update(model, rest)
     return grads, terms
 
 
-def _loss(graphdef: Any, settings: TrainSettings) -> Callable[..., tuple[jax.Array, tuple[Terms, nnx.State]]]:
+def _loss(
+    graphdef: Any, settings: TrainSettings, share: Any
+) -> Callable[..., tuple[jax.Array, tuple[Terms, nnx.State]]]:
     def loss(params: nnx.State, rest: nnx.State, batch: Batch) -> tuple[jax.Array, tuple[Terms, nnx.State]]:
         model = nnx.merge(graphdef, params, rest, copy=True)
-        value, terms = objective(model(batch.tokens, batch.positions, batch.segment_ids), batch, settings)
+        logits, sown = called(model, batch)
+        value, terms = objective(logits, batch, settings)
+        value, terms = with_auxiliary(value, terms, collected(sown, model.config), share)
         return value, (terms, nnx.state(model, nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))))
 
     return loss
 
 
 def _accumulated(
-    differentiate: Callable[..., Any], params: nnx.State, rest: nnx.State, batch: Batch, settings: TrainSettings
+    differentiate: Callable[..., Any],
+    before: tuple[nnx.State, Terms, nnx.State],
+    batch: Batch,
+    settings: TrainSettings,
 ) -> tuple[nnx.State, Terms, nnx.State]:
-    """Gradients summed over strided microbatches; the rng counters advance through the carry."""
-    count = settings.gradient_accumulation_steps
+    """Gradients summed over strided microbatches; the rng counters advance through the carry.
+
+    before: parameters, terms of zeros, and the rest of the model's state.
+    """
+    count, (params, zero, rest) = settings.gradient_accumulation_steps, before
 
     def step(carry: tuple[Any, Terms, nnx.State], part: Batch) -> tuple[tuple[Any, Terms, nnx.State], None]:
         total, sums, rest = carry
@@ -54,7 +80,7 @@ def _accumulated(
         return (*jax.tree.map(jnp.add, (total, sums), (grads, terms)), rest), None
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    start = (zeros, Terms(*[jnp.zeros((), full())] * len(Terms._fields)), rest)
+    start = (zeros, zero, rest)
     (total, terms, rest), _ = jax.lax.scan(step, start, Batch(*[strided(field, count) for field in batch]))
     return scaled(total, terms.weights), terms, rest
 
@@ -77,11 +103,20 @@ def train_step(
         raw_norm = global_norm(grads)
         grads = clipped(grads, raw_norm, settings)
         train_state.apply_gradients(grads)
+        if LOADS in terms.aux:
+            _move_biases(train_state.model, terms.aux[LOADS])
         params = nnx.state(train_state.model, nnx.Param)
         norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(grads), "param_norm": global_norm(params)}
         return nnx.state(train_state, nnx.Not(nnx.Intermediate)), metrics(terms, norms, settings)
 
     return step
+
+
+def _move_biases(model: nnx.Module, loads: jax.Array) -> None:
+    """Each layer's routing bias, moved in place after the optimizer's step."""
+    params = nnx.state(model, nnx.Param)
+    nnx.replace_by_pure_dict(params, moved_biases(nnx.to_pure_dict(params), loads, model.config))
+    nnx.update(model, params)
 
 
 def on_leaves(step: Callable[..., Any], structure: jax.tree_util.PyTreeDef) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from flax import nnx
 from impl.config import ModelConfig
 from impl.names import addresses, gather, scatter
 from impl.nnx.staging import staged
-from impl.nnx.state import abstract_state, filled, init_state_fn, logical_axes, state_paths
+from impl.nnx.state import abstract_state, called, filled, init_state_fn, logical_axes, state_paths
 from impl.nnx.train import grads_of, on_leaves, train_step
 from impl.nnx.transformer import Transformer
 from impl.staging import Staged
@@ -88,7 +88,7 @@ class Trainer:
         check_batch(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             grads, terms = self._grads(self.state, batch)
-        return gather(state_paths(grads), self.table), Terms(*map(np.asarray, terms))
+        return gather(state_paths(grads), self.table), jax.tree.map(np.asarray, terms)
 
     def logits(self, batch: Batch) -> np.ndarray:
         """Logits [B, T, V] with dropout off."""
@@ -104,7 +104,7 @@ class Trainer:
     def _logits_of_state(self, state: nnx.State, batch: Batch) -> jax.Array:
         model = nnx.merge(self.graphdef, state, copy=True).model
         model.eval()
-        return model(batch.tokens, batch.positions, batch.segment_ids)
+        return called(model, batch)[0]
 
     def weights(self) -> dict[str, np.ndarray]:
         """Parameters by neutral name."""

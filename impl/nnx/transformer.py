@@ -1,4 +1,4 @@
-"""The NNX decoder model: embedding, blocks (a list, or a stack under lax.scan, with or without remat), norm, head."""
+"""The NNX decoder model: embedding, groups of blocks (lists, or stacks under lax.scan; remat or none), norm, head."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from impl import initializers, remat
 from impl.config import ModelConfig
 from impl.head import finish, rounded_table
 from impl.math.head import tied_logits
-from impl.nnx.blocks import BLOCK_CLASSES
+from impl.nnx.blocks import BLOCK_CLASSES, Cycle
 from impl.nnx.layers import block_norm, dense, dropout, partitioned
 from impl.serving.kv import Mode
+from impl.stacks import Group, groups
 
 __all__ = ["Decoder", "Transformer", "embed"]
 
@@ -28,7 +29,8 @@ class Decoder(nnx.Module):
         if config.trainable_position_size:
             self.position_embedder = embed(config, config.trainable_position_size, rngs)
         self.dropout = dropout(config, rngs)
-        self.layers = _stack(config, rngs, slots) if config.scan_layers else _list(config, rngs, slots)
+        for group in groups(config):
+            setattr(self, group.name, _MADE[group.form](config, group, rngs, slots))
         self.decoder_norm = block_norm(config, config.normalization_layer_epsilon, rngs)
         if not config.logits_via_embedding:
             axes = ("embed_vocab", "vocab")
@@ -38,38 +40,42 @@ class Decoder(nnx.Module):
         if self.config.trainable_position_size:
             x = x + self.position_embedder(positions)
         x = self.dropout(x)
-        run = self._scan if self.config.scan_layers else self._loop
-        x = self.decoder_norm(run(x, positions, segment_ids, mode))
+        for group in groups(self.config):
+            run = self._scan if group.form == "scanned" else self._loop
+            x = run(group, x, positions, segment_ids, mode)
+        x = self.decoder_norm(x)
         return x if self.config.logits_via_embedding else self.logits_dense(x)
 
-    def _loop(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+    def _loop(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        held = getattr(self, group.name)
+        layers = held if group.form == "listed" else (held,)
         if self.config.remat_policy == "none":
-            for layer in self.layers:
+            for layer in layers:
                 x = layer(x, positions, segment_ids, mode)
             return x
-        for layer in self.layers:
+        for layer in layers:
             graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
-            body = self._rematerialised(_block_step(graphdef, mode))
+            body = self._rematerialised(group, _block_step(graphdef, mode))
             x, rest = body(x, positions, segment_ids, (params, rest))
             nnx.update(layer, rest)
         return x
 
-    def _scan(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+    def _scan(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
         """lax.scan over the stack. Only what is not a Param comes back: returning Params would copy every weight."""
-        axis = self.config.param_scan_axis
-        graphdef, params, rest = nnx.split(self.layers, nnx.Param, ...)
+        axis, stack = self.config.param_scan_axis, getattr(self, group.name)
+        graphdef, params, rest = nnx.split(stack, nnx.Param, ...)
         params = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, min(axis, leaf.ndim - 1), 0), params)
-        body = self._rematerialised(_block_step(graphdef, mode))
+        body = self._rematerialised(group, _block_step(graphdef, mode))
         x, rest = jax.lax.scan(lambda carry, state: body(carry, positions, segment_ids, state), x, (params, rest))
-        nnx.update(self.layers, rest)
+        nnx.update(stack, rest)
         return x
 
-    def _rematerialised(self, body: Callable[..., Any]) -> Callable[..., Any]:
+    def _rematerialised(self, group: Group, body: Callable[..., Any]) -> Callable[..., Any]:
         name = self.config.remat_policy
         if name == "none":
             return body
         # Under scan XLA cannot merge the recomputation with the forward pass, so the barrier would only cost time.
-        return jax.checkpoint(body, policy=remat.policy(name), prevent_cse=not self.config.scan_layers)
+        return jax.checkpoint(body, policy=remat.policy(name), prevent_cse=group.form != "scanned")
 
 
 def _block_step(graphdef: Any, mode: Mode) -> Callable[..., tuple[jax.Array, Any]]:
@@ -85,24 +91,34 @@ def _block_step(graphdef: Any, mode: Mode) -> Callable[..., tuple[jax.Array, Any
     return step
 
 
-def _list(config: ModelConfig, rngs: nnx.Rngs, slots: int) -> nnx.List:
+def _list(config: ModelConfig, group: Group, rngs: nnx.Rngs, slots: int) -> nnx.List:
     block = BLOCK_CLASSES[config.decoder_block]
-    return nnx.List([block(config, rngs=rngs, slots=slots) for _ in range(config.num_decoder_layers)])
+    return nnx.List([block(config, rngs=rngs, slots=slots, kind=kind) for kind in group.kinds])
 
 
-def _stack(config: ModelConfig, rngs: nnx.Rngs, slots: int) -> nnx.Module:
+def _block(config: ModelConfig, group: Group, rngs: nnx.Rngs, slots: int) -> nnx.Module:
+    return Cycle(config, group.kinds, rngs=rngs, slots=slots)
+
+
+def _stack(config: ModelConfig, group: Group, rngs: nnx.Rngs, slots: int) -> nnx.Module:
     """One block whose every Variable holds all layers: Params at param_scan_axis, everything else at axis 0."""
 
-    @nnx.split_rngs(splits=config.num_decoder_layers)
+    @nnx.split_rngs(splits=group.count)
     @nnx.vmap(
         in_axes=0,
         out_axes=nnx.StateAxes({nnx.Param: config.param_scan_axis, ...: 0}),
-        transform_metadata={nnx.PARTITION_NAME: "layers"},
+        transform_metadata={nnx.PARTITION_NAME: group.name},
     )
     def create(rngs: nnx.Rngs) -> nnx.Module:
-        return BLOCK_CLASSES[config.decoder_block](config, rngs=rngs, slots=slots)
+        if len(group.kinds) > 1:
+            return Cycle(config, group.kinds, rngs=rngs, slots=slots)
+        return BLOCK_CLASSES[config.decoder_block](config, rngs=rngs, slots=slots, kind=group.kinds[0])
 
     return create(rngs)
+
+
+_MADE: dict[str, Callable[..., nnx.Module]] = {"listed": _list, "block": _block, "scanned": _stack}
+"""Form of a group -> what makes its module."""
 
 
 class Transformer(nnx.Module):

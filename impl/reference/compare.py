@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from impl.config import ModelConfig
+from impl.experts import told
 from impl.math.loss import EPSILON
 from impl.names import nearest
 from impl.reference.folder import Reference, ReferenceFolderError, Variant, read_reference
@@ -103,9 +104,9 @@ def _run(
 ) -> Run:
     (name, trainer), (variant, logits) = runner, work
     config, gradients = reference.config, {}
-    if variant.gradients:
+    if variant.gradients or told(config):
+        # What layers sow is in no logits. A gradient that the reference keeps in bfloat16 is compared as one.
         gradients, terms = trainer.gradients(variant.batch)
-        # A gradient that the reference keeps in bfloat16 is compared as one.
         gradients = {leaf: gradients[leaf].astype(theirs.dtype) for leaf, theirs in variant.gradients.items()}
     else:
         with jax.default_device(jax.devices("cpu")[0]):
@@ -151,16 +152,18 @@ def _worst(gap: np.ndarray) -> int:
 def _terms(
     terms: Terms, gradients: Mapping[str, np.ndarray], variant: Variant, config: ModelConfig
 ) -> tuple[Measured, ...]:
-    xent, z_sum, weights = (float(term) for term in terms)
+    xent, z_sum, weights = (float(term) for term in terms[:3])
+    balance = float(terms.aux.get("moe_lb_loss", 0.0))
     ours = {
         "xent_sum": xent,
         "total_weights": weights,
-        "loss": xent / (weights + EPSILON),
+        "loss": xent / (weights + EPSILON) + balance,
+        "moe_lb_loss": balance,
         "lm_loss": xent / (weights + EPSILON),
         "z_loss": z_sum / (weights + EPSILON),
     }
     # Terms of models that do not exist here; were one not 0, the reference's loss would hold it.
-    ours |= {name: 0.0 for name in ("moe_lb_loss", "mtp_loss", "indexer_loss") if name in variant.terms}
+    ours |= {name: 0.0 for name in ("mtp_loss", "indexer_loss") if name in variant.terms}
     if gradients:
         squares = [np.sum(np.square(leaf.astype(np.float64))) for leaf in gradients.values()]
         ours["raw_grad_norm"] = math.sqrt(sum(squares))

@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from impl.checkpoint.canonical import canonicalise
+from impl.checkpoint.cycles import numbering
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.layers import find_groups, settle, suffixed_names
 from impl.checkpoint.restack import unstack
@@ -99,6 +100,8 @@ def neutral(leaves: Mapping[tuple[str, ...], np.ndarray], config: ModelConfig, s
         if group.form == "stacked":
             settled = settle(group, apart, scan_axis)
             apart = unstack(apart, settled, settled.axis)
+            rename = numbering(apart, settled)
+            apart = {rename(path): leaf for path, leaf in apart.items()}
     values = gather(apart, addresses(replace(config, scan_layers=False), "layers_{i}"))
     return {row.name: _shaped(row.name, values[row.name], row.shape) for row in declare(config)}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from impl.config import ModelConfig
+from impl.experts import attention_name
 from impl.names import Address
 from impl.params import layer_parameters
 from impl.serving import kv
+from impl.stacks import places
 
 __all__ = ["cache_addresses"]
 
@@ -19,17 +21,13 @@ def cache_addresses(config: ModelConfig, unscanned: str) -> dict[str, Address]:
     `unscanned` as in `impl.names.addresses`. The layers of a scanned cache are stacked at axis 0, wherever the
     parameters have theirs.
     """
-    modules = dict.fromkeys(
-        row.name.split("/")[0] for row in layer_parameters(config) if row.name.startswith("self_attention")
-    )
     table = {}
-    for layer in range(config.num_decoder_layers):
-        for module in modules:
+    for place in places(config):
+        rows = layer_parameters(config, place.kind)
+        attending = [row.name.split("/")[0] for row in rows if row.name.startswith(attention_name(config))]
+        for module in dict.fromkeys(attending):
             for leaf in kv.declare(kv.sizes(config, 1)):
-                rest = (module, CACHE, leaf)
-                name = "/".join(("decoder", "layers", str(layer), *rest))
-                if config.scan_layers:
-                    table[name] = Address(("decoder", "layers", *rest), 0, layer)
-                else:
-                    table[name] = Address(("decoder", *unscanned.format(i=layer).split("/"), *rest))
+                rest, stacked = (module, CACHE, leaf), place.group.form == "scanned"
+                where = (0, place.index) if stacked else (-1, 0)
+                table["/".join((place.name, *rest))] = Address((*place.path(unscanned), *rest), *where)
     return table

@@ -12,8 +12,23 @@ from impl.math.loss import EPSILON, loss_terms
 from impl.math.precision import full
 from impl.training.settings import TrainSettings
 
-__all__ = ["Batch", "Terms", "clipped", "finish", "global_norm", "metrics", "objective", "scaled"]
+__all__ = [
+    "AUXILIARY_LOSSES",
+    "Batch",
+    "Terms",
+    "auxiliary_share",
+    "clipped",
+    "finish",
+    "global_norm",
+    "metrics",
+    "named_terms",
+    "objective",
+    "scaled",
+    "with_auxiliary",
+]
 
+AUXILIARY_LOSSES = frozenset({"moe_lb_loss"})
+"""Auxiliary terms that are added to the loss; the others are only reported."""
 
 _Array = TypeVar("_Array", jax.Array, np.ndarray)
 """What enters and leaves a jitted step as NumPy is a jax.Array inside it."""
@@ -30,11 +45,20 @@ class Batch(NamedTuple, Generic[_Array]):
 
 
 class Terms(NamedTuple, Generic[_Array]):
-    """Sums over tokens, float32 (): cross entropy with z-loss, z-loss alone, weights. Sums add over microbatches."""
+    """Sums over tokens, float32 (): cross entropy with z-loss, z-loss alone, weights. Sums add over microbatches.
+
+    aux: terms that only some models have, by name, as `impl.training.auxiliary` collects them.
+    """
 
     xent_sum: _Array
     z_sum: _Array
     weights: _Array
+    aux: dict[str, _Array] = {}
+
+
+def named_terms(terms: Terms) -> dict[str, Any]:
+    """Every term by its name."""
+    return {name: value for name, value in terms._asdict().items() if name != "aux"} | terms.aux
 
 
 def objective(logits: jax.Array, batch: Batch, settings: TrainSettings) -> tuple[jax.Array, Terms]:
@@ -47,6 +71,37 @@ def objective(logits: jax.Array, batch: Batch, settings: TrainSettings) -> tuple
     if settings.gradient_accumulation_steps > 1:
         return terms.xent_sum, terms
     return terms.xent_sum / (terms.weights + EPSILON), terms
+
+
+def with_auxiliary(
+    value: jax.Array, terms: Terms, aux: dict[str, jax.Array], share: jax.Array | float
+) -> tuple[jax.Array, Terms]:
+    """An objective and its terms with auxiliary ones: losses among them count `share` times in what is differentiated.
+
+    They are means already, while under accumulation the objective is a sum over tokens: see `auxiliary_share`.
+    """
+    for name in AUXILIARY_LOSSES:
+        if name in aux:
+            value = value + share * aux[name]
+    return value, terms._replace(aux=aux)
+
+
+def auxiliary_share(batch: Batch, settings: TrainSettings) -> jax.Array | float:
+    """What an auxiliary loss of one microbatch counts, so that after division by all weights their mean is left.
+
+    MaxText leaves it at 1 under accumulation, and its gradients shrink with the number of tokens.
+    """
+    count = settings.gradient_accumulation_steps
+    if count == 1:
+        return 1.0
+    return jnp.maximum(jnp.sum(batch.target_segments != 0).astype(full()), 1.0) / count
+
+
+def _auxiliary(terms: Terms, settings: TrainSettings) -> dict[str, jax.Array]:
+    """Auxiliary losses as means over microbatches."""
+    return {
+        name: terms.aux[name] / settings.gradient_accumulation_steps for name in AUXILIARY_LOSSES & terms.aux.keys()
+    }
 
 
 def scaled(grads: Any, weights: jax.Array) -> Any:
@@ -77,8 +132,10 @@ def clipped(grads: Any, norm: jax.Array, settings: TrainSettings) -> Any:
 def finish(terms: Terms, settings: TrainSettings) -> jax.Array:
     """The reported loss from summed terms: 0 where no token had weight."""
     if settings.gradient_accumulation_steps > 1:
-        return jnp.where(terms.weights == 0, 0.0, terms.xent_sum / jnp.maximum(terms.weights, 1.0))
-    return terms.xent_sum / (terms.weights + EPSILON)
+        loss = jnp.where(terms.weights == 0, 0.0, terms.xent_sum / jnp.maximum(terms.weights, 1.0))
+    else:
+        loss = terms.xent_sum / (terms.weights + EPSILON)
+    return sum(_auxiliary(terms, settings).values(), loss)
 
 
 def metrics(terms: Terms, norms: dict[str, jax.Array], settings: TrainSettings) -> dict[str, jax.Array]:
@@ -90,5 +147,6 @@ def metrics(terms: Terms, norms: dict[str, jax.Array], settings: TrainSettings) 
         "learning/perplexity": jnp.exp(lm_loss),
         "learning/z_loss": terms.z_sum / (terms.weights + EPSILON),
         "learning/total_weights": terms.weights,
+        **{f"learning/{name}": value for name, value in _auxiliary(terms, settings).items()},
         **{f"learning/{name}": value for name, value in norms.items()},
     }

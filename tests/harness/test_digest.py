@@ -194,3 +194,19 @@ def test_every_element_of_an_array_of_jax_counts():
 
     one = jnp.linspace(0.5, 2.5, 2000)
     assert of_settings({"table": one}) != of_settings({"table": one.at[900].add(1.0)})
+
+
+def test_a_later_field_is_in_no_digest_until_it_is_set():
+    @dataclasses.dataclass(frozen=True)
+    class Before:
+        width: int = 3
+
+    @dataclasses.dataclass(frozen=True)
+    class After:
+        width: int = 3
+        depth: int = dataclasses.field(default=2, metadata={"later": True})
+
+    After.__name__ = "Before"
+    assert of_settings(After()) == of_settings(Before())
+    assert of_settings(After(depth=4)) != of_settings(Before())
+    assert plain(After(depth=4))["depth"] == 4

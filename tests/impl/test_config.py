@@ -11,6 +11,7 @@ from impl.config import BLOCKS, ConfigError, ModelConfig, tiny
 from impl.tiny import FAMILIES, family
 from impl.training.settings import TrainSettings
 
+MIXTRAL = {"decoder_block": "mixtral", "num_experts": 5, "num_experts_per_tok": 2, "moe_mlp_dim": 14}
 GPT3 = {"decoder_block": "gpt3", "num_kv_heads": 4, "trainable_position_size": 32}
 
 POSITIVE = (
@@ -48,6 +49,19 @@ REFUSED = {
         ("normalize_embedding_logits=True", "logits_via_embedding=False", "set one"),
     ),
     "untied rounding": ({"round_tied_table": True}, ("round_tied_table=True", "logits_via_embedding=False")),
+    "cycle": ({"decoder_block": "gemma3", "layer_cycle": ("local", "far")}, ("local or global, not 'far'",)),
+    "cycle of equals": ({"layer_cycle": ("local",)}, ("layer_cycle=('local',)", "llama2", "leave it empty")),
+    "dense layers": ({"first_num_dense_layers": 4}, ("first_num_dense_layers=4", "num_decoder_layers=3")),
+    "no width": ({**MIXTRAL, "moe_mlp_dim": 0}, ("moe_mlp_dim=0", "at least 1")),
+    "too many chosen": ({**MIXTRAL, "num_experts_per_tok": 6}, ("num_experts_per_tok=6", "num_experts=5")),
+    "score": ({**MIXTRAL, "routed_score_func": "tanh"}, ("routed_score_func='tanh'", "sigmoid")),
+    "groups": ({**MIXTRAL, "n_routing_groups": 2}, ("n_routing_groups=2", "num_experts=5", "topk_routing_group=0")),
+    "closed groups": (
+        {**MIXTRAL, "n_routing_groups": 5, "topk_routing_group": 1},
+        ("num_experts_per_tok=2 exceeds the 1 experts", "topk_routing_group=1"),
+    ),
+    "no bias": ({**MIXTRAL, "routed_bias_update_rate": 0.1}, ("routed_bias_update_rate=0.1", "set routed_bias")),
+    "negative balance": ({**MIXTRAL, "load_balance_loss_weight": -0.1}, ("load_balance_loss_weight=-0.1", "negative")),
     "one frequency": ({"rope_type": "yarn", "rope_max_timescale": 1}, ("rope_max_timescale=1", "more than 1")),
     **{
         f"negative {name}": ({name: -2}, (f"{name}=-2", "negative"))

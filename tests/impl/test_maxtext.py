@@ -10,25 +10,26 @@ import pytest
 
 from impl.config import ConfigError
 from impl.maxtext import from_maxtext, read, read_maxtext
+from impl.mixture import Mixture
 from impl.presets import preset
 
 MODELS = {
     "gemma2-2b": "gemma2-2b",
+    "gemma3-4b": "gemma3-4b",
+    "gpt-oss-20b": "gpt-oss-20b",
     "gpt3-6b": "gpt3-6b",
     "llama2-7b": "llama2-7b",
     "llama3.1-405b": "llama3.1-405b",
+    "mixtral-8x7b": "mixtral-8x7b",
+    "qwen3-30b-a3b": "qwen3-30b-a3b",
     "qwen3-0.6b": "qwen3-0.6b",
 }
 
 ELSEWHERE = {
     "deepseek2-16b": "deepseek",
     "deepseek3-671b": "deepseek",
-    "gemma3-4b": "gemma3",
-    "gpt-oss-20b": "gpt_oss",
     "kimi-k2-1t": "deepseek",
-    "mixtral-8x7b": "mixtral",
     "olmo3-7b": "olmo3",
-    "qwen3-30b-a3b": "qwen3_moe",
     "qwen3-next-80b-a3b": "qwen3_next",
 }
 
@@ -37,7 +38,7 @@ SHAPE = (
     *("mlp_activations", "logits_via_embedding", "normalize_embedding_logits", "final_logits_soft_cap"),
     *("attn_logits_soft_cap", "sliding_window_size", "normalization_layer_epsilon", "use_qk_norm", "fused_qkv"),
     *("use_post_attn_norm", "use_post_ffw_norm", "trainable_position_size", "rope_type", "rope_max_timescale"),
-    *("decoder_block", "attention_bias", "mlp_bias"),
+    *("decoder_block", "attention_bias", "mlp_bias", *Mixture.__dataclass_fields__),
 )
 
 

@@ -101,7 +101,7 @@ def test_the_objective_is_the_mean_over_weighted_tokens_or_their_sum_under_accum
     logits, made = drawn((3, 6, 13), 4, 2.0), batch()
     value, terms = objective(logits, made, settings)
     total, z, weights = exact_terms(logits, made, settings.z_loss_multiplier)
-    assert [float(term) for term in terms] == [pytest.approx(exact, rel=1e-5) for exact in (total, z, weights)]
+    assert [float(term) for term in terms[:3]] == [pytest.approx(exact, rel=1e-5) for exact in (total, z, weights)]
     assert weights == 9
     assert z > 0
     assert float(value) == pytest.approx(total if settings is PARTS else total / weights, rel=1e-5)

@@ -2,7 +2,18 @@
 
 from pathlib import Path
 
-from harness.faults.catalogue import bridged, forward, layers, lifecycle, linen, routing, serving, training, variations
+from harness.faults.catalogue import (
+    bridged,
+    experts,
+    forward,
+    layers,
+    lifecycle,
+    linen,
+    routing,
+    serving,
+    training,
+    variations,
+)
 from harness.faults.record import Catalogue
 
 __all__ = ["CATALOGUE"]
@@ -22,6 +33,7 @@ CATALOGUE = Catalogue(
         *routing.FAULTS,
         *linen.FAULTS,
         *bridged.FAULTS,
+        *experts.FAULTS,
     ),
     variations=variations.VARIATIONS,
 )

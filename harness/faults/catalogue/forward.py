@@ -79,9 +79,8 @@ ATTENDING = (
             Edit(ATTENTION, "import jax\n", "from dataclasses import replace\n\nimport jax\n"),
             Edit(
                 ATTENTION,
-                "query, key = rotate(query, positions, config.rope), rotate(key, positions, config.rope)",
-                "rope = replace(config.rope, interleave=not config.rope.interleave)\n"
-                "            query, key = rotate(query, positions, rope), rotate(key, positions, rope)",
+                "rope = config.rope_of(self.kind)",
+                "rope = replace(config.rope_of(self.kind), interleave=not config.rope_interleave)",
             ),
         ),
         scenarios=(("train_step", "mistral-scan1"),),

@@ -6,7 +6,7 @@ __all__ = ["FAULTS"]
 
 LAYERS, MODEL, STATE = "impl/nnx/layers.py", "impl/nnx/transformer.py", "impl/nnx/state.py"
 
-LOOP = "            for layer in self.layers:\n                x = layer("
+LOOP = "            for layer in layers:\n                x = layer("
 SCAN = "x, rest = jax.lax.scan(lambda carry, state: body(carry, positions, segment_ids, state), x, (params, rest))"
 FILL = "    arrays = overlay("
 
@@ -17,7 +17,7 @@ ORDER = (
         source="FM31",
         channel="loss",
         module="decoder/layers/0/pre_self_attention_layer_norm/normalise",
-        edits=(Edit(MODEL, LOOP, LOOP.replace("self.layers", "reversed(list(self.layers))")),),
+        edits=(Edit(MODEL, LOOP, LOOP.replace("in layers", "in reversed(list(layers))")),),
         scenarios=(("train_step", "llama2"),),
     ),
     Fault(
@@ -35,7 +35,7 @@ ORDER = (
         source="S17",
         channel="loss",
         module="decoder/layers/2/*",
-        edits=(Edit(MODEL, LOOP, LOOP.replace("self.layers", "list(self.layers)[:-1]")),),
+        edits=(Edit(MODEL, LOOP, LOOP.replace("in layers", "in list(layers)[:-1]")),),
         scenarios=(("train_step", "llama2"),),
     ),
     Fault(
@@ -93,8 +93,8 @@ ANNOTATION = (
         edits=(
             Edit(
                 "impl/linen/transformer.py",
-                "            length=self.config.num_decoder_layers,\n",
-                "            length=self.config.num_decoder_layers,\n            reverse=True,\n",
+                "            length=group.count,\n",
+                "            length=group.count,\n            reverse=True,\n",
             ),
             Edit(MODEL, "state), x, (params, rest))", "state), x, (params, rest), reverse=True)"),
         ),
@@ -164,7 +164,7 @@ ANNOTATION = (
         edits=(
             Edit(
                 MODEL,
-                "return jax.checkpoint(body, policy=remat.policy(name), prevent_cse=not self.config.scan_layers)",
+                'return jax.checkpoint(body, policy=remat.policy(name), prevent_cse=group.form != "scanned")',
                 "return body",
             ),
         ),
@@ -185,7 +185,7 @@ ANNOTATION = (
         source="B02",
         channel="structure",
         module="decoder/layers/0/pre_self_attention_layer_norm",
-        edits=(Edit(MODEL, 'transform_metadata={nnx.PARTITION_NAME: "layers"}', "transform_metadata={}"),),
+        edits=(Edit(MODEL, "transform_metadata={nnx.PARTITION_NAME: group.name}", "transform_metadata={}"),),
         scenarios=(("train_step", "llama2-scan1"),),
     ),
     Fault(
@@ -194,7 +194,7 @@ ANNOTATION = (
         source="FM71",
         channel="structure",
         module="decoder/layers/0/pre_self_attention_norm",
-        edits=(Edit(MODEL, '{nnx.PARTITION_NAME: "layers"}', '{nnx.PARTITION_NAME: "blocks"}'),),
+        edits=(Edit(MODEL, "{nnx.PARTITION_NAME: group.name}", '{nnx.PARTITION_NAME: "blocks"}'),),
         scenarios=(("train_step", "gpt3-scan0"),),
     ),
     Fault(

@@ -58,9 +58,10 @@ DROPOUT = (
         edits=(
             Edit(
                 MODEL,
-                "body = self._rematerialised(_block_step(graphdef, mode))\n        x, rest = jax.lax.scan(",
+                "body = self._rematerialised(group, _block_step(graphdef, mode))\n        x, rest = jax.lax.scan(",
                 "rest = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), rest)\n"
-                "        body = self._rematerialised(_block_step(graphdef, mode))\n        x, rest = jax.lax.scan(",
+                "        body = self._rematerialised(group, _block_step(graphdef, mode))\n"
+                "        x, rest = jax.lax.scan(",
             ),
         ),
         scenarios=(("dropout_determinism", "llama2-scan1"),),
@@ -75,8 +76,8 @@ DROPOUT = (
         edits=(
             Edit(
                 MODEL,
-                "nnx.update(self.layers, rest)",
-                "nnx.update(self.layers, nnx.filter_state(rest, nnx.Intermediate))",
+                "nnx.update(stack, rest)",
+                "nnx.update(stack, nnx.filter_state(rest, nnx.Intermediate))",
             ),
         ),
         scenarios=(("dropout_determinism", "llama2-scan1"),),
@@ -149,8 +150,8 @@ DISK = (
         edits=(
             Edit(
                 "impl/checkpoint/conversion.py",
-                "        changed = relayout(canonical, layout, scan_axis)\n",
-                "        changed = relayout(canonical, layout, scan_axis)\n"
+                "        changed = relayout(canonical, layout, scan_axis, cycle)\n",
+                "        changed = relayout(canonical, layout, scan_axis, cycle)\n"
                 "        zeroed = {path: leaf * 0 for path, leaf in changed.slots['0/nu'].items()}\n"
                 "        changed = replace(changed, slots={**changed.slots, '0/nu': zeroed})\n",
             ),

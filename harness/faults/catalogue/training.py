@@ -9,7 +9,7 @@ __all__ = ["FAULTS"]
 
 STATE, TRAIN, TRAINER = "impl/nnx/state.py", "impl/nnx/train.py", "impl/nnx/trainer.py"
 
-OBJECTIVE = "value, terms = objective(model(batch.tokens, batch.positions, batch.segment_ids), batch, settings)"
+OBJECTIVE = "value, terms = objective(logits, batch, settings)"
 UPDATE = "self.optimizer.update(self.model, grads, **extra)"
 OPTIMIZER = "init = init_state_fn(self.build, optimizer(settings), config, seed)"
 

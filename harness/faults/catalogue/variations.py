@@ -47,8 +47,8 @@ WORDED = (
         "a local variable of the scan has another name",
         Edit(
             f"{NNX}/transformer.py",
-            "        x = self.decoder_norm(run(x, positions, segment_ids, mode))\n",
-            "        hidden = run(x, positions, segment_ids, mode)\n        x = self.decoder_norm(hidden)\n",
+            "        x = self.decoder_norm(x)\n        return x if",
+            "        hidden = self.decoder_norm(x)\n        x = hidden\n        return x if",
         ),
     ),
     _worded(
@@ -76,8 +76,8 @@ WORDED = (
         "layers are looked up by index",
         Edit(
             f"{NNX}/transformer.py",
-            "            for layer in self.layers:\n                x = layer(x,",
-            "            for index in range(len(self.layers)):\n                x = self.layers[index](x,",
+            "            for layer in layers:\n                x = layer(x,",
+            "            for index in range(len(layers)):\n                x = layers[index](x,",
         ),
         cell="llama2",
     ),

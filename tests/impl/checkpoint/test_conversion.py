@@ -117,19 +117,29 @@ def test_flat_and_slotless_optimizers(tmp_path, linen_tree, state):
     same(load_tree(tmp_path / "back"), load_tree(tmp_path / "linen"))
 
 
-def test_blocks_named_like_layers_are_ordinary_names(tmp_path, nested, draw):
+def test_blocks_of_several_layers_are_numbered_layer_by_layer(tmp_path, nested, draw):
     names = [f"decoder/layers/layers_{block}/attn/{leaf}" for block in (0, 1) for leaf in ("kernel", "sinks")]
     leaves = {name: draw(name, (6, 5, 4) if "kernel" in name else (4, 5)) for name in names}
+    leaves |= {
+        f"decoder/layers_remainder/layers_0/attn/{leaf}": draw(leaf, shape)
+        for leaf, shape in (("kernel", (6, 4)), ("sinks", (4,)))
+    }
     save_tree(tmp_path / "linen", {"params": {"params": nested(leaves)}})
     report = to(tmp_path / "linen", tmp_path / "apart", to="linen", layout="unscanned")
-    assert any("block of several layers" in note for note in report.notes)
+    assert report.groups == {"decoder/layers": "layers_<i>, 11 layers"}
     decoder = load_tree(tmp_path / "apart")["params"]["params"]["decoder"]
-    assert sorted(decoder) == [f"layers_{index}" for index in range(5)]
+    assert sorted(decoder) == sorted(f"layers_{index}" for index in range(11))
     expected = leaves["decoder/layers/layers_1/attn/kernel"][:, 3]
-    assert decoder["layers_3"]["layers_1"]["attn"]["kernel"].tobytes() == expected.tobytes()
+    assert decoder["layers_7"]["attn"]["kernel"].tobytes() == expected.tobytes()
+    rest = leaves["decoder/layers_remainder/layers_0/attn/sinks"]
+    assert decoder["layers_10"]["attn"]["sinks"].tobytes() == rest.tobytes()
     to(tmp_path / "apart", tmp_path / "nnx")
-    to(tmp_path / "nnx", tmp_path / "back", layout="scanned")
+    to(tmp_path / "nnx", tmp_path / "back", layout="scanned", cycle=2)
     same(load_tree(tmp_path / "back"), load_tree(tmp_path / "linen"))
+    found = compare(tmp_path / "linen", tmp_path / "nnx", values="values", rtol=0.0, atol=0.0, only="all")
+    assert (found.outcome, found.compared) == ("EQUAL", 22)
+    with pytest.raises(CheckpointError, match=r"11 layers make no cycle of 12"):
+        to(tmp_path / "nnx", tmp_path / "never", layout="scanned", cycle=12)
 
 
 def test_reference_params_survive_and_follow_the_layers(tmp_path, linen_tree, nested, model_leaves):

@@ -115,3 +115,62 @@ def token_losses(logits, targets, z_loss):
         z[b, t] = z_loss * log_z[b, t] ** 2
         xent[b, t] = log_z[b, t] - logits[b, t, targets[b, t]] + z[b, t]
     return xent, z
+
+
+def routed(logits, bias, router):
+    """[B, T, N], [N] -> experts [B, T, J], weights [B, T, J], scores [B, T, N], one token at a time."""
+    batch, length, number = logits.shape
+    experts = np.empty((batch, length, router.count), int)
+    weights, scores = np.empty(experts.shape), np.empty(logits.shape)
+    for place in np.ndindex(batch, length):
+        score = [_score(value, router.score, logits[place]) for value in logits[place]]
+        ranked, size = [s + b for s, b in zip(score, bias, strict=True)], number // max(router.groups, 1)
+        open_ = set(range(number))
+        if router.groups:
+            worth = {g: sum(sorted(ranked[g * size : (g + 1) * size])[-2:]) for g in range(router.groups)}
+            best = sorted(worth, key=lambda g: (-worth[g], g))[: router.kept]
+            open_ = {g * size + i for g in best for i in range(size)}
+        chosen = sorted(open_, key=lambda n: (-ranked[n], n))[: router.count]
+        weight = [score[n] for n in chosen]
+        if router.softmax:
+            weight = [_score(value, "softmax", weight) for value in weight]
+        total = sum(weight) if router.renormalise else 1.0
+        experts[place], scores[place] = chosen, score
+        weights[place] = [value / total * router.scaling for value in weight]
+    return experts, weights, scores
+
+
+def _score(value, kind, among):
+    if kind == "sigmoid":
+        return 1.0 / (1.0 + math.exp(-value))
+    return math.exp(value) / sum(math.exp(other) for other in among) if kind == "softmax" else value
+
+
+def mixed_experts(x, routing, experts):
+    """Tokens through SwiGLU experts -> the sum, and the sum of magnitudes that roundings are measured by."""
+    result, size = np.zeros(x.shape), 0.0
+    for b, t in np.ndindex(x.shape[:2]):
+        for expert, weight in zip(np.asarray(routing.experts)[b, t], np.asarray(routing.weights)[b, t], strict=True):
+            first, second = (x[b, t] @ kernel[expert].astype(float) for kernel in experts.inputs)
+            if experts.input_biases:
+                first, second = (v + e[expert] for v, e in zip((first, second), experts.input_biases, strict=True))
+            hidden = first / (1 + np.exp(-first)) * second
+            added = hidden @ experts.output[expert].astype(float)
+            added = added + (experts.output_bias[0][expert] if experts.output_bias else 0.0)
+            result[b, t] += float(weight) * added
+            size = max(size, np.abs(hidden).sum() * np.abs(experts.output[expert]).max() + np.abs(added).max())
+    return result, size * 4
+
+
+def load_balance(logits, experts, kind, weight):
+    """N times the sum over experts of the part of tokens times the mean probability, row by row, times `weight`."""
+    total, (batch, length, number) = 0.0, logits.shape
+    for b in range(batch):
+        for n in range(number):
+            load = sum(n in experts[b, t] for t in range(length)) / length
+            likely = 0.0
+            for t in range(length):
+                scores = [_score(value, kind or "softmax", logits[b, t]) for value in logits[b, t]]
+                likely += scores[n] / sum(scores) / length
+            total += number * load * likely / batch
+    return weight * total

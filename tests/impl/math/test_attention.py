@@ -164,3 +164,19 @@ def test_refuses_a_negative_soft_cap():
     query, key, value = inputs()
     with pytest.raises(ValueError, match=r"soft cap -2\.5 is negative"):
         attend(query, key, value, oracles.training_mask(SEGMENTS, -1), soft_cap=-2.5)
+
+
+def test_a_sink_takes_its_part_of_the_weight_and_gives_no_value():
+    query, key, value = inputs()
+    mask, sinks = oracles.training_mask(SEGMENTS, 3), draw(51, 6)
+    expected = np.zeros(query.shape)
+    for b, t, h in np.ndindex(query.shape[:3]):
+        odds = np.exp(wide(key)[b, :, h // 2] @ wide(query)[b, t, h]) * mask[b, t]
+        expected[b, t, h] = odds @ wide(value)[b, :, h // 2] / (odds.sum() + np.exp(float(sinks[h])))
+    result = attend(query, key, value, mask, sinks=(sinks,))
+    assert_within(result, expected, bound(query, key, value))
+    whole = attend(query, key, value, mask)
+    assert np.all(np.abs(result) < np.abs(whole))
+    assert np.any(jax.grad(lambda sinks: jnp.sum(attend(query, key, value, mask, sinks=(sinks,)) ** 2))(sinks))
+    mask[1, 4] = False
+    assert not np.any(attend(query, key, value, mask, sinks=(sinks,))[1, 4])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impl.math.gates import ACTIVATIONS, activate, gate
+from impl.math.gates import ACTIVATIONS, activate, clipped_gate, gate
 from tests.impl.math import oracles
 from tests.impl.math.values import EPS, assert_within, draw, wide
 
@@ -54,3 +54,15 @@ def test_lengths_must_agree():
         gate(("silu", "linear"), (draw(1, 3),))
     with pytest.raises(ValueError, match=r"0 activations for 0 projections"):
         gate((), ())
+
+
+def test_the_clipped_gate_is_gpt_oss_formula():
+    opened, value = draw(30, 2, 5, 13, spread=2.0), draw(31, 2, 5, 13, spread=2.0)
+    assert np.any(opened > 1.5)
+    assert np.any(np.abs(value) > 1.5)
+    found = clipped_gate(("sigmoid", "linear"), (opened, value), 1.5)
+    low, bounded = np.minimum(wide(opened), 1.5), np.clip(wide(value), -1.5, 1.5)
+    expected = low / (1.0 + np.exp(-1.702 * low)) * (bounded + 1.0)
+    assert_within(found, expected, 16 * EPS * (1 + np.abs(low)) * (1 + np.abs(bounded)))
+    with pytest.raises(ValueError, match=r"a clipped gate is of a gate and a linear value, got \('silu', 'relu'\)"):
+        clipped_gate(("silu", "relu"), (opened, value), 1.5)

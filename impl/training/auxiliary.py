@@ -1,0 +1,99 @@
+"""Auxiliary terms of a training step: what layers sowed, by name and in order, and routing biases moved by it.
+
+A side hands over what was sown as leaves by path; where layers lie is known from `impl.stacks`. A term that a layer
+should have sown and did not, or sowed twice, is an error: it would be 0, or stale, without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from impl.config import ModelConfig
+from impl.experts import BALANCE, LOADS, feed_forward_name, has_experts, told
+from impl.math.moe import bias_update
+from impl.math.precision import full
+from impl.names import nearest
+from impl.stacks import Place, places
+from impl.trees import flat
+
+__all__ = ["SownError", "blank", "collected", "moved_biases"]
+
+Path = tuple[str, ...]
+SPELLINGS = ("layers_{i}", "layers/{i}")
+
+
+class SownError(ValueError):
+    """A term that was not sown once by each layer. The message names the layer and what was sown instead."""
+
+
+def collected(sown: Mapping[Path, jax.Array], config: ModelConfig) -> dict[str, jax.Array]:
+    """Leaves sown in one forward pass -> name -> term: the load-balance loss (), a mean over layers; loads [layers, N].
+
+    Raises SownError unless every layer with experts sowed each name exactly once.
+    """
+    found = {}
+    for name in told(config):
+        rows = jnp.stack([_of_layer(sown, name, place) for place in _with_experts(config)])
+        found[name] = jnp.mean(rows) if name == BALANCE else rows
+    return found
+
+
+def _with_experts(config: ModelConfig) -> list[Place]:
+    return [place for place in places(config) if has_experts(config, place.kind)]
+
+
+def _of_layer(sown: Mapping[Path, jax.Array], name: str, place: Place) -> jax.Array:
+    roots = [place.path(spelled) for spelled in SPELLINGS]
+    paths = [path for path in sown if name in path and any(path[: len(root)] == root for root in roots)]
+    if len(paths) != 1:
+        known = ["/".join(path) for path in sown]
+        raise SownError(nearest(f"{place.name} sowed {name} {len(paths)} times, expected once", place.name, known))
+    leaf = sown[paths[0]]
+    return leaf[place.index] if place.group.form == "scanned" else leaf
+
+
+def blank(config: ModelConfig) -> dict[str, jax.Array]:
+    """What `collected` gives, all zeros: where sums over microbatches start."""
+    shapes = {BALANCE: (), LOADS: (len(_with_experts(config)), config.num_experts)}
+    return {name: jnp.zeros(shapes[name], full()) for name in told(config)}
+
+
+def moved_biases(tree: Any, loads: jax.Array, config: ModelConfig) -> Any:
+    """Nested parameters with each layer's routing bias moved once, towards even loads [layers, N].
+
+    Raises SownError for a layer that has no such bias.
+    """
+    steps = bias_update(loads, config.routed_bias_update_rate)
+    leaves = flat(tree)
+    moved: dict[Path, jax.Array] = {}
+    for step, place in zip(steps, _with_experts(config), strict=True):
+        path = _bias_path(leaves, place, config)
+        leaf = moved.get(path, leaves[path])
+        step = step.astype(leaf.dtype)
+        if place.group.form != "scanned":
+            moved[path] = leaf + step
+        elif config.param_scan_axis:
+            moved[path] = leaf.at[:, place.index].add(step)
+        else:
+            moved[path] = leaf.at[place.index].add(step)
+    order = [moved.get(path, leaf) for path, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(tree), order)
+
+
+def _bias_path(leaves: Mapping[Path, Any], place: Place, config: ModelConfig) -> Path:
+    name = feed_forward_name(config, place.kind)
+    for spelled in SPELLINGS:
+        root = (*place.path(spelled), name)
+        found = [path for path in leaves if path[-2:] == ("gate", "bias") and _holds(path, root)]
+        if found:
+            return found[0]
+    raise SownError(nearest(f"{place.name} has no routing bias to move", place.name, map("/".join, leaves)))
+
+
+def _holds(path: Path, root: Path) -> bool:
+    """Whether `root` stands in `path`, which may begin with a collection's name."""
+    return any(path[at : at + len(root)] == root for at in range(2))
