@@ -59,11 +59,10 @@ def module_pair(
         return draw_weights(bound().names, seed), draw_batches(task.inputs, seed, steps)
 
     def side(engine: Engine) -> Side:
-        offers = programs(engine, bound)
         return Side(
             name=engine.name,
             frameworks=frozenset({engine.name}),
-            programs=offers,
+            programs=programs(engine, bound),
             graphs=partial(graphs, engine, task, bound),
         )
 
@@ -74,8 +73,13 @@ def module_pair(
         scenarios=_scenarios(name, task),
         table=lambda settings: table(bound().names),
         exact=dict,  # the modules take the dtype of their weights and inputs
-        reordered=lambda settings, inputs: {name: array[:, ::-1] for name, array in inputs.items() if array.ndim > 1},
+        reordered=_backwards,
     )
+
+
+def _backwards(_settings: Mapping[str, object], inputs: Values) -> Values:
+    """Every batch with its examples the other way round, where there is an axis that may be theirs."""
+    return {name: array[:, ::-1] for name, array in inputs.items() if array.ndim > 1}
 
 
 def _scenarios(name: str, task: Task) -> dict[str, Scenario]:
