@@ -12,6 +12,7 @@ from flax.training.train_state import TrainState
 
 from impl.config import ModelConfig
 from impl.experts import LOADS
+from impl.linen.tiling import tiled_loss
 from impl.math.accumulation import strided
 from impl.math.precision import full
 from impl.training.auxiliary import blank, collected, moved_biases
@@ -43,7 +44,8 @@ def grad_fn(model: nn.Module, settings: TrainSettings, config: ModelConfig) -> G
         value, terms = objective(logits, batch, settings)
         return with_auxiliary(value, terms, collected(flat(sown.get("intermediates", {})), config), share)
 
-    differentiate = jax.grad(loss, has_aux=True)
+    tiled = settings.num_vocab_tiling > 1
+    differentiate = jax.grad(tiled_loss(model, settings, config) if tiled else loss, has_aux=True)
     return differentiate if settings.gradient_accumulation_steps == 1 else _accumulated(differentiate, settings, config)
 
 

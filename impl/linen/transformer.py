@@ -25,8 +25,21 @@ class Decoder(nn.Module):
     mode: Mode = "train"
     deterministic: bool = True
 
-    @nn.compact
+    def setup(self) -> None:
+        if not self.config.logits_via_embedding:
+            axes = ("embed_vocab", "vocab")
+            self.logits_dense = dense(self.config, "logits_dense", (self.config.vocab_size,), axes, 1, False)
+
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        return self.head(self.hidden(x, positions, segment_ids))
+
+    def head(self, x: jax.Array) -> jax.Array:
+        """The last hidden state [B, T, E] -> logits [B, T, V], or itself where the head is tied."""
+        return x if self.config.logits_via_embedding else self.logits_dense(x)
+
+    @nn.compact
+    def hidden(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        """The last hidden state [B, T, E], after the final norm."""
         config = self.config
         if config.trainable_position_size:
             x = x + embed(config, "position_embedder", config.trainable_position_size)(positions)
@@ -34,10 +47,7 @@ class Decoder(nn.Module):
         for group in groups(config):
             run = self._scanned if group.form == "scanned" else self._looped
             x = run(group, x, positions, segment_ids)
-        x = block_norm(config, "decoder_norm", config.normalization_layer_epsilon)(x)
-        if config.logits_via_embedding:
-            return x
-        return dense(config, "logits_dense", (config.vocab_size,), ("embed_vocab", "vocab"), 1, False)(x)
+        return block_norm(config, "decoder_norm", config.normalization_layer_epsilon)(x)
 
     def _block(self, group: Group, kinds: tuple[str, ...], name: str) -> nn.Module:
         """One layer, or a module of several."""
@@ -78,15 +88,27 @@ class Transformer(nn.Module):
     mode: Mode = "train"
     deterministic: bool = True
 
-    @nn.compact
+    def setup(self) -> None:
+        self.token_embedder = embed(self.config, "token_embedder", self.config.vocab_size)
+        self.decoder = Decoder(self.config, self.mode, self.deterministic)
+
     def __call__(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        return self._finished(self.decoder(self.token_embedder(tokens), positions, segment_ids))
+
+    def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        """The last hidden state [B, T, E]: what the head makes logits of."""
+        return self.decoder.hidden(self.token_embedder(tokens), positions, segment_ids)
+
+    def head(self, x: jax.Array) -> jax.Array:
+        """The last hidden state [B, T, E] -> logits [B, T, V]. It reads the parameters of `head_params` only."""
+        return self._finished(self.decoder.head(x))
+
+    def _finished(self, x: jax.Array) -> jax.Array:
+        """What the decoder returns -> logits."""
         config = self.config
-        embedder = embed(config, "token_embedder", config.vocab_size)
-        decoder = Decoder(config, self.mode, self.deterministic, name="decoder")
-        x = decoder(embedder(tokens), positions, segment_ids)
         if config.logits_via_embedding and config.round_tied_table:
-            return finish(tied_logits(x, rounded_table(embedder.embedding)), config)
-        return finish(embedder.attend(x) if config.logits_via_embedding else x, config)
+            return finish(tied_logits(x, rounded_table(self.token_embedder.embedding)), config)
+        return finish(self.token_embedder.attend(x) if config.logits_via_embedding else x, config)
 
 
 def embed(config: ModelConfig, name: str, rows: int) -> nn.Embed:

@@ -15,7 +15,16 @@ from impl.experts import told
 from impl.training.objective import Batch
 from impl.trees import flat, nested, overlay
 
-__all__ = ["TrainStateNNX", "abstract_state", "called", "filled", "init_state_fn", "logical_axes", "state_paths"]
+__all__ = [
+    "TrainStateNNX",
+    "abstract_state",
+    "called",
+    "captured",
+    "filled",
+    "init_state_fn",
+    "logical_axes",
+    "state_paths",
+]
 
 Path = tuple[str, ...]
 
@@ -62,11 +71,16 @@ def abstract_state(
 
 def called(model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[Path, jax.Array]]:
     """Logits [B, T, V] of a batch, and what layers sowed on the way, by path. Nothing sown stays in the model."""
+    return captured(model, model.config, batch)
+
+
+def captured(call: Callable[..., Any], config: ModelConfig, batch: Batch) -> tuple[jax.Array, dict[Path, jax.Array]]:
+    """What a model, or a method of one, makes of a batch, and what layers sowed on the way, by path."""
     inputs = batch.tokens, batch.positions, batch.segment_ids
-    if not told(model.config):
-        return model(*inputs), {}
-    logits, sown = nnx.capture(model, nnx.Intermediate)(*inputs)
-    return logits, state_paths(sown)
+    if not told(config):
+        return call(*inputs), {}
+    made, sown = nnx.capture(call, nnx.Intermediate)(*inputs)
+    return made, state_paths(sown)
 
 
 def logical_axes(state: nnx.State) -> dict[tuple[str, ...], tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from impl.experts import LOADS
 from impl.math.accumulation import strided
 from impl.math.precision import full
 from impl.nnx.state import called
+from impl.nnx.tiling import tiled_loss
 from impl.training.auxiliary import blank, collected, moved_biases
 from impl.training.objective import (
     Batch,
@@ -37,8 +38,8 @@ def grads_of(model: nnx.Module, batch: Batch, settings: TrainSettings) -> tuple[
     Whatever else the forward pass changed (rng counters) is written back into `model`.
     """
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-    share = auxiliary_share(batch, settings)
-    differentiate = jax.grad(_loss(graphdef, settings, share), has_aux=True)
+    share, tiled = auxiliary_share(batch, settings), settings.num_vocab_tiling > 1
+    differentiate = jax.grad((tiled_loss if tiled else _loss)(graphdef, settings, share), has_aux=True)
     if settings.gradient_accumulation_steps == 1:
         grads, (terms, rest) = differentiate(params, rest, batch)
     else:

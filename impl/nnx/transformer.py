@@ -18,7 +18,7 @@ from impl.nnx.layers import block_norm, dense, dropout, partitioned
 from impl.serving.kv import Mode
 from impl.stacks import Group, groups
 
-__all__ = ["Decoder", "Transformer", "embed"]
+__all__ = ["Decoder", "Transformer", "embed", "logits"]
 
 
 class Decoder(nnx.Module):
@@ -37,14 +37,18 @@ class Decoder(nnx.Module):
             self.logits_dense = dense(config, (config.emb_dim,), (config.vocab_size,), axes, False, rngs)
 
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train") -> jax.Array:
+        x = self.hidden(x, positions, segment_ids, mode)
+        return x if self.config.logits_via_embedding else self.logits_dense(x)
+
+    def hidden(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train") -> jax.Array:
+        """The last hidden state [B, T, E], after the final norm."""
         if self.config.trainable_position_size:
             x = x + self.position_embedder(positions)
         x = self.dropout(x)
         for group in groups(self.config):
             run = self._scan if group.form == "scanned" else self._loop
             x = run(group, x, positions, segment_ids, mode)
-        x = self.decoder_norm(x)
-        return x if self.config.logits_via_embedding else self.logits_dense(x)
+        return self.decoder_norm(x)
 
     def _loop(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
         held = getattr(self, group.name)
@@ -133,9 +137,30 @@ class Transformer(nnx.Module):
         self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train"
     ) -> jax.Array:
         x = self.decoder(self.token_embedder(tokens), positions, segment_ids, mode)
-        if self.config.logits_via_embedding and self.config.round_tied_table:
-            return finish(tied_logits(x, rounded_table(self.token_embedder.embedding[...])), self.config)
-        return finish(self.token_embedder.attend(x) if self.config.logits_via_embedding else x, self.config)
+        if self.config.logits_via_embedding:
+            return logits(self.config, self.token_embedder, x)
+        return finish(x, self.config)
+
+    def hidden(
+        self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train"
+    ) -> jax.Array:
+        """The last hidden state [B, T, E]: what the head makes logits of."""
+        return self.decoder.hidden(self.token_embedder(tokens), positions, segment_ids, mode)
+
+    @property
+    def head_module(self) -> nnx.Module:
+        """What `logits` needs of this model: the embedding where the head is tied, else the last projection."""
+        return self.token_embedder if self.config.logits_via_embedding else self.decoder.logits_dense
+
+
+def logits(config: ModelConfig, head: nnx.Module, x: jax.Array) -> jax.Array:
+    """The last hidden state [B, T, E] -> logits [B, T, V], with the head_module of a Transformer."""
+    return finish(_attended(config, head, x) if config.logits_via_embedding else head(x), config)
+
+
+def _attended(config: ModelConfig, embedder: nnx.Embed, x: jax.Array) -> jax.Array:
+    """Hidden states against the embedding table."""
+    return tied_logits(x, rounded_table(embedder.embedding[...])) if config.round_tied_table else embedder.attend(x)
 
 
 def embed(config: ModelConfig, rows: int, rngs: nnx.Rngs) -> nnx.Embed:

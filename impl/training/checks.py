@@ -16,7 +16,7 @@ class BatchError(ValueError):
 
 
 def check_batch(batch: Batch, config: ModelConfig, settings: TrainSettings) -> None:
-    """Raise BatchError unless `batch` fits `config`, and ConfigError unless its rows divide into microbatches."""
+    """Raise BatchError unless `batch` fits `config`, ConfigError unless it divides into microbatches and tiles."""
     fields = {name: np.asarray(value) for name, value in batch._asdict().items()}
     shape = fields["tokens"].shape
     if len(shape) != 2 or 0 in shape:
@@ -35,6 +35,9 @@ def check_batch(batch: Batch, config: ModelConfig, settings: TrainSettings) -> N
     count = settings.gradient_accumulation_steps
     if shape[0] % count:
         raise ConfigError(f"{shape[0]} rows do not divide into gradient_accumulation_steps={count} microbatches")
+    count = settings.num_vocab_tiling
+    if shape[1] % count:
+        raise ConfigError(f"rows of {shape[1]} tokens do not divide into num_vocab_tiling={count} tiles: use a divisor")
 
 
 def _check_range(name: str, value: np.ndarray, limit: int, field: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from impl.math.loss import EPSILON, loss_terms
 from impl.math.precision import full
+from impl.math.tiling import Tiling, tiled_loss_terms
 from impl.training.settings import TrainSettings
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "named_terms",
     "objective",
     "scaled",
+    "tiled_objective",
     "with_auxiliary",
 ]
 
@@ -68,6 +71,23 @@ def objective(logits: jax.Array, batch: Batch, settings: TrainSettings) -> tuple
     microbatches together, so that unequal ones count by their tokens.
     """
     terms = Terms(*loss_terms(logits, batch.targets, batch.target_segments, settings.z_loss_multiplier))
+    return _weighed(terms, settings)
+
+
+def tiled_objective(
+    head: Callable[[Any, jax.Array], jax.Array],
+    weights: Any,
+    hidden: jax.Array,
+    batch: Batch,
+    settings: TrainSettings,
+) -> tuple[jax.Array, Terms]:
+    """`objective` of the logits head(weights, hidden), of which only one tile's exist at a time."""
+    tiling = Tiling(settings.num_vocab_tiling, settings.z_loss_multiplier, settings.vocab_tiling_gradients)
+    terms = tiled_loss_terms(head, tiling, weights, hidden, batch.targets, batch.target_segments)
+    return _weighed(Terms(*terms), settings)
+
+
+def _weighed(terms: Terms, settings: TrainSettings) -> tuple[jax.Array, Terms]:
     if settings.gradient_accumulation_steps > 1:
         return terms.xent_sum, terms
     return terms.xent_sum / (terms.weights + EPSILON), terms

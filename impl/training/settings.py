@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from impl.config import ConfigError
+from impl.later import later
+from impl.math.tiling import Gradients
 
 __all__ = ["TrainSettings"]
 
@@ -15,6 +18,8 @@ class TrainSettings:
     over warmup_steps, then falls along a cosine to final_fraction of learning_rate at schedule_steps and is 0 after.
 
     gradient_clipping_threshold 0 clips nothing. gradient_accumulation_steps is the number of microbatches.
+    num_vocab_tiling is the number of tiles of positions for which logits are made at a time (`impl.math.tiling`); 1
+    makes all at once. vocab_tiling_gradients "maxtext-0.2.4" leaves out a factor, as that release does.
     """
 
     opt_type: str = "adamw"
@@ -31,14 +36,20 @@ class TrainSettings:
     gradient_clipping_threshold: float = 1.0
     gradient_accumulation_steps: int = 1
     z_loss_multiplier: float = 1e-3
+    num_vocab_tiling: int = later(1)
+    vocab_tiling_gradients: Gradients = later("exact")  # noqa: RUF009  # a field, as above
 
     def __post_init__(self) -> None:
         if self.opt_type not in ("adamw", "adam_pax", "sgd"):
             raise ConfigError(f"opt_type={self.opt_type!r} is not one of adamw, adam_pax, sgd")
         if self.schedule not in ("scalar", "constant", "cosine"):
             raise ConfigError(f"schedule={self.schedule!r} is not one of scalar, constant, cosine")
-        if self.gradient_accumulation_steps < 1:
-            raise ConfigError(f"gradient_accumulation_steps={self.gradient_accumulation_steps} must be at least 1")
+        if self.vocab_tiling_gradients not in get_args(Gradients):
+            known = ", ".join(get_args(Gradients))
+            raise ConfigError(f"vocab_tiling_gradients={self.vocab_tiling_gradients!r} is not one of {known}")
+        for name in ("gradient_accumulation_steps", "num_vocab_tiling"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("warmup_steps", "adam_eps", "adam_eps_root", "gradient_clipping_threshold"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must not be negative")

@@ -90,3 +90,9 @@ def test_rows_longer_than_the_model_are_refused():
 def test_rows_that_do_not_divide_into_microbatches_are_refused():
     with pytest.raises(ConfigError, match=r"^4 rows do not divide into gradient_accumulation_steps=3 microbatches"):
         check_batch(good(), CONFIG, TrainSettings(gradient_accumulation_steps=3))
+
+
+def test_rows_that_do_not_divide_into_tiles_are_refused():
+    with pytest.raises(ConfigError, match=r"^rows of 24 tokens do not divide into num_vocab_tiling=5 tiles: use a div"):
+        check_batch(good(), CONFIG, TrainSettings(num_vocab_tiling=5))
+    check_batch(good(), CONFIG, TrainSettings(num_vocab_tiling=8))

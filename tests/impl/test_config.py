@@ -154,6 +154,11 @@ SETTINGS = {
     "optimizer": ({"opt_type": "lion"}, ("opt_type='lion'", "adamw, adam_pax, sgd")),
     "schedule": ({"schedule": "linear"}, ("schedule='linear'", "scalar, constant, cosine")),
     "accumulation": ({"gradient_accumulation_steps": 0}, ("gradient_accumulation_steps=0", "at least 1")),
+    "tiles": ({"num_vocab_tiling": 0}, ("num_vocab_tiling=0", "at least 1")),
+    "tiled gradients": (
+        {"vocab_tiling_gradients": "wrong"},
+        ("vocab_tiling_gradients='wrong'", "exact, maxtext-0.2.4"),
+    ),
     "warmup": ({"warmup_steps": 40}, ("warmup_steps=40", "schedule_steps=40", "lower")),
 }
 

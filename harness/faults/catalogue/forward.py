@@ -213,9 +213,9 @@ FEEDING = (
         edits=(
             Edit(
                 MODEL,
-                "return finish(self.token_embedder.attend(x) if",
+                "return logits(self.config, self.token_embedder, x)",
                 "x = x / jnp.sqrt(jnp.float32(self.config.emb_dim))\n"
-                "        return finish(self.token_embedder.attend(x) if",
+                "            return logits(self.config, self.token_embedder, x)",
             ),
         ),
         scenarios=(("train_step", "gemma2-scan1"),),
@@ -229,8 +229,8 @@ FEEDING = (
         edits=(
             Edit(
                 MODEL,
-                "finish(self.token_embedder.attend(x) if",
-                "finish(x @ jax.lax.stop_gradient(self.token_embedder.embedding[...]).T if",
+                "else embedder.attend(x)",
+                "else x @ jax.lax.stop_gradient(embedder.embedding[...]).T",
             ),
         ),
         scenarios=(("train_step", "qwen3-scan1"),),

@@ -47,8 +47,8 @@ WORDED = (
         "a local variable of the scan has another name",
         Edit(
             f"{NNX}/transformer.py",
-            "        x = self.decoder_norm(x)\n        return x if",
-            "        hidden = self.decoder_norm(x)\n        x = hidden\n        return x if",
+            "        return self.decoder_norm(x)\n",
+            "        last = x\n        return self.decoder_norm(last)\n",
         ),
     ),
     _worded(

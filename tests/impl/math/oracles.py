@@ -174,3 +174,39 @@ def load_balance(logits, experts, kind, weight):
                 likely += scores[n] / sum(scores) / length
             total += number * load * likely / batch
     return weight * total
+
+
+def head_losses(hidden, table, labels, z_loss, head):
+    """labels: (targets, segments); head: (scale, cap) -> (cross entropy with z-loss, z-loss, weights) summed.
+
+    Logits are cap * tanh(hidden . row * scale / cap).
+    """
+    (targets, segments), (scale, cap) = labels, head
+    logits = tied_logits(hidden, table) * scale
+    logits = cap * np.tanh(logits / cap) if cap else logits
+    xent, z = token_losses(logits, targets, z_loss)
+    kept = segments != 0
+    return xent[kept].sum(), z[kept].sum(), float(kept.sum())
+
+
+def head_gradients(hidden, table, labels, z_loss, head, factors):
+    """Slopes by (table, hidden) of factors[0] * cross entropy + factors[1] * z-loss, by formula, token by token.
+
+    The slope of log Z by a logit is its probability p, that of its square 2 log Z p, that of the chosen logit 1; a cap
+    multiplies by 1 - tanh ** 2.
+    """
+    (targets, segments), (scale, cap) = labels, head
+    of_table, of_hidden = np.zeros(table.shape), np.zeros(hidden.shape)
+    for b, t in np.ndindex(*targets.shape):
+        if segments[b, t] == 0:
+            continue
+        bent = np.tanh(table @ hidden[b, t] * scale / cap) if cap else table @ hidden[b, t] * scale
+        logits = cap * bent if cap else bent
+        log_z = log_partition(logits[None])[0]
+        odds = np.exp(logits - log_z)
+        slope = odds * (factors[0] + 2 * z_loss * log_z * (factors[0] + factors[1]))
+        slope[targets[b, t]] -= factors[0]
+        slope *= scale * (1 - bent**2 if cap else 1.0)
+        of_table += np.outer(slope, hidden[b, t])
+        of_hidden[b, t] = slope @ table
+    return of_table, of_hidden

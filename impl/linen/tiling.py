@@ -1,0 +1,50 @@
+"""The Linen loss in tiles: the model applied up to its hidden states, then its head to one tile of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from impl.config import ConfigError, ModelConfig
+from impl.training.auxiliary import collected
+from impl.training.objective import Batch, Terms, tiled_objective, with_auxiliary
+from impl.training.settings import TrainSettings
+from impl.trees import flat
+
+__all__ = ["head_params", "tiled_loss"]
+
+
+def head_params(params: Any, config: ModelConfig) -> Any:
+    """The part of a model's variables that its method `head` reads."""
+    held = params["params"]
+    if config.logits_via_embedding:
+        return {"params": {"token_embedder": held["token_embedder"]}}
+    return {"params": {"decoder": {"logits_dense": held["decoder"]["logits_dense"]}}}
+
+
+def tiled_loss(
+    model: nn.Module, settings: TrainSettings, config: ModelConfig
+) -> Callable[..., tuple[jax.Array, Terms]]:
+    """(params, batch, key, share of auxiliary losses) -> (what is differentiated, loss terms).
+
+    Raises ConfigError for a model without `head`.
+    """
+    if not hasattr(model, "head"):
+        raise ConfigError(
+            f"num_vocab_tiling={settings.num_vocab_tiling} needs a model with methods hidden and head, "
+            f"{type(model).__name__} has none: train a native side, or set it to 1"
+        )
+
+    def head(params: Any, hidden: jax.Array) -> jax.Array:
+        return model.apply(params, hidden, method="head")
+
+    def loss(params: Any, batch: Batch, key: jax.Array, share: Any = 1.0) -> tuple[jax.Array, Terms]:
+        inputs, keys = (batch.tokens, batch.positions, batch.segment_ids), {"dropout": key}
+        hidden, sown = model.apply(params, *inputs, rngs=keys, mutable=["intermediates"], method="hidden")
+        value, terms = tiled_objective(head, head_params(params, config), hidden, batch, settings)
+        return with_auxiliary(value, terms, collected(flat(sown.get("intermediates", {})), config), share)
+
+    return loss

@@ -1,0 +1,48 @@
+"""The NNX loss in tiles: the model called up to its hidden states, then its head on one tile of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+
+from impl.config import ConfigError
+from impl.nnx.state import captured
+from impl.nnx.transformer import logits
+from impl.training.auxiliary import collected
+from impl.training.objective import Batch, Terms, tiled_objective, with_auxiliary
+from impl.training.settings import TrainSettings
+
+__all__ = ["tiled_loss"]
+
+
+def tiled_loss(
+    graphdef: Any, settings: TrainSettings, share: Any
+) -> Callable[[nnx.State, nnx.State, Batch], tuple[jax.Array, tuple[Terms, nnx.State]]]:
+    """(Params, rest, batch) -> (what is differentiated, (loss terms, rest after the forward pass)).
+
+    share: how often an auxiliary loss counts.
+    Raises ConfigError, while tracing, for a model without `head_module`.
+    """
+
+    def loss(params: nnx.State, rest: nnx.State, batch: Batch) -> tuple[jax.Array, tuple[Terms, nnx.State]]:
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        if not hasattr(model, "head_module"):
+            raise ConfigError(
+                f"num_vocab_tiling={settings.num_vocab_tiling} needs a model with hidden and head_module, "
+                f"{type(model).__name__} has none: train a native side, or set it to 1"
+            )
+        hidden, sown = captured(model.hidden, model.config, batch)
+        # The head alone is taken apart: its weights are handed over, and nothing traced is closed over.
+        config, (head_def, weights) = model.config, nnx.split(model.head_module)
+
+        def head(weights: nnx.State, hidden: jax.Array) -> jax.Array:
+            return logits(config, nnx.merge(head_def, weights, copy=True), hidden)
+
+        value, terms = tiled_objective(head, weights, hidden, batch, settings)
+        value, terms = with_auxiliary(value, terms, collected(sown, config), share)
+        return value, (terms, nnx.state(model, nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))))
+
+    return loss
