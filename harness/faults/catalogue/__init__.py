@@ -11,6 +11,7 @@ from harness.faults.catalogue import (
     linen,
     routing,
     serving,
+    tiling,
     training,
     variations,
 )
@@ -28,6 +29,7 @@ CATALOGUE = Catalogue(
         *forward.FAULTS,
         *layers.FAULTS,
         *training.FAULTS,
+        *tiling.FAULTS,
         *lifecycle.FAULTS,
         *serving.FAULTS,
         *routing.FAULTS,
