@@ -12,7 +12,7 @@ from impl import serving_programs
 from impl.config import ModelConfig
 from impl.presets import preset, preset_names
 from impl.programs import FRAMEWORKS
-from impl.requested import ROWS, config_of, training_of
+from impl.requested import ROWS, config_of, preference_of, training_of
 from impl.sides import side
 from impl.staging import Staged
 
@@ -38,6 +38,8 @@ def graphs(name: str, settings: Settings) -> dict[str, dict[str, Callable[[], St
     found = {program: _each(trained, parts) for program, parts in _COMPILED.items()}
     if len(FRAMEWORKS[name]) == 1:
         found |= {program: _each(served, parts) for program, parts in _SERVED.items()}
+        preferred = cache(partial(_preference_parts, name, settings))
+        found["dpo"] = _each(preferred, ("evaluate", "gradients", "step"))
     return found
 
 
@@ -54,6 +56,13 @@ def _trained_parts(name: str, settings: Settings) -> dict[str, Staged]:
 def _served_parts(name: str, settings: Settings) -> dict[str, Staged]:
     config = config_of(settings)
     made = side(name).Engine.staged(config, settings.get("slots", serving_programs.SLOTS))
+    return {part: staged._replace(function=_at(config, staged.function)) for part, staged in made.items()}
+
+
+def _preference_parts(name: str, settings: Settings) -> dict[str, Staged]:
+    config, rows = config_of(settings), settings.get("rows", ROWS)
+    trainer = side(name).PreferenceTrainer
+    made = trainer.staged_preference(config, training_of(settings), preference_of(settings), rows)
     return {part: staged._replace(function=_at(config, staged.function)) for part, staged in made.items()}
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from impl import lifecycle, serving_programs
+from impl import lifecycle, preference_programs, serving_programs
 from impl.config import ModelConfig
 from impl.experts import only_chooses
 from impl.inputs import FIELDS, batches
 from impl.names import addresses
 from impl.params import draw
-from impl.requested import ROWS, config_of, exact, training_of
+from impl.requested import ROWS, config_of, exact, preference_of, training_of
 from impl.sides import SIDES, address, side
 from impl.training.objective import Batch, named_terms
 
@@ -56,6 +56,8 @@ FRAMEWORKS = {name: frozenset(part for part in ("linen", "nnx") if part in name.
 def prepare(settings: Settings, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Weights by neutral name and batches, drawn from `seed` in NumPy."""
     config = config_of(settings)
+    if preference_of(settings).enable:
+        return draw(config, seed), preference_programs.inputs(settings, seed)
     rows = settings.get("rows", ROWS)
     made = batches(
         rows=rows,
@@ -227,4 +229,6 @@ _PROGRAMS: dict[str, Callable[..., Channels]] = {
     "decode": serving_programs.decode,
     "decode_logits": serving_programs.decode_logits,
     "full": serving_programs.full,
+    "dpo": preference_programs.dpo,
+    "dpo_resume": preference_programs.dpo_resume,
 }

@@ -8,9 +8,9 @@ from typing import Any
 
 from impl.config import ConfigError, ModelConfig
 from impl.math.precision import full
-from impl.training.settings import TrainSettings
+from impl.training.settings import PreferenceSettings, TrainSettings
 
-__all__ = ["ROWS", "config_of", "exact", "training_of"]
+__all__ = ["ROWS", "config_of", "exact", "preference_of", "training_of"]
 
 ROWS = 3
 """Rows of a batch where nothing else is asked for."""
@@ -36,3 +36,8 @@ def exact(settings: Mapping[str, Any]) -> dict[str, Any]:
 def training_of(settings: Mapping[str, Any]) -> TrainSettings:
     """The training settings under "train", and laid over them the fields under "retrained"."""
     return replace(settings.get("train", TrainSettings()), **settings.get("retrained", {}))
+
+
+def preference_of(settings: Mapping[str, Any]) -> PreferenceSettings:
+    """The settings of preference optimisation under "preference", switched off where there are none."""
+    return settings.get("preference", PreferenceSettings())

@@ -1,7 +1,8 @@
 """The decoder in native Flax Linen."""
 
+from impl.linen.dpo_trainer import PreferenceTrainer
 from impl.linen.engine import Engine
 from impl.linen.taps import taps
 from impl.linen.trainer import Trainer
 
-__all__ = ["Engine", "Trainer", "taps"]
+__all__ = ["Engine", "PreferenceTrainer", "Trainer", "taps"]

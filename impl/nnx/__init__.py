@@ -1,7 +1,8 @@
 """The decoder in native Flax NNX."""
 
+from impl.nnx.dpo_trainer import PreferenceTrainer
 from impl.nnx.engine import Engine
 from impl.nnx.taps import taps
 from impl.nnx.trainer import Trainer
 
-__all__ = ["Engine", "Trainer", "taps"]
+__all__ = ["Engine", "PreferenceTrainer", "Trainer", "taps"]

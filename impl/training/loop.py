@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from impl.checkpoint import load_tree, save_tree
-from impl.training.objective import Batch
 
 __all__ = ["Checkpoints", "Trains", "fit", "newest"]
 
 
-class Trains(Protocol):
+_Fed = TypeVar("_Fed")
+"""The kind of batch that a Trainer takes."""
+
+_Taken = TypeVar("_Taken", contravariant=True)
+
+
+class Trains(Protocol[_Taken]):
     """What the loop asks of a Trainer."""
 
     @property
     def steps_done(self) -> int:
         """Updates made so far."""
 
-    def step(self, batch: Batch) -> Mapping[str, np.ndarray]:
+    def step(self, batch: _Taken) -> Mapping[str, np.ndarray]:
         """One update."""
 
     def tree(self) -> Mapping[str, Any]:
@@ -47,7 +52,7 @@ def newest(folder: Path) -> int:
 
 
 def fit(
-    trainer: Trains, batch: Callable[[int], Batch], steps: int, checkpoints: Checkpoints
+    trainer: Trains[_Fed], batch: Callable[[int], _Fed], steps: int, checkpoints: Checkpoints
 ) -> dict[int, Mapping[str, np.ndarray]]:
     """Train until `steps` updates are done and return the metrics of each update made here, by its index.
 

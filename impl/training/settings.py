@@ -9,7 +9,7 @@ from impl.config import ConfigError
 from impl.later import later
 from impl.math.tiling import Gradients
 
-__all__ = ["TrainSettings"]
+__all__ = ["PreferenceSettings", "TrainSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,4 +56,29 @@ class TrainSettings:
         if self.schedule == "cosine" and self.warmup_steps >= self.schedule_steps:
             raise ConfigError(
                 f"warmup_steps={self.warmup_steps} leaves nothing of schedule_steps={self.schedule_steps}: lower it"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceSettings:
+    """Direct preference optimisation. enable trains on pairs instead of text.
+
+    beta scales rewards against the reference. label_smoothing is the share of pairs whose labels are taken to be
+    swapped. formula "paper" is arXiv 2305.18290; "maxtext" multiplies by beta twice and cuts the longer completion to
+    the shorter one, as MaxText did: only to reproduce its numbers.
+    """
+
+    enable: bool = False
+    beta: float = 0.1
+    label_smoothing: float = 0.0
+    formula: str = "paper"
+
+    def __post_init__(self) -> None:
+        if self.formula not in ("paper", "maxtext"):
+            raise ConfigError(f"formula={self.formula!r} is not one of paper, maxtext")
+        if self.beta <= 0:
+            raise ConfigError(f"beta={self.beta} must be positive: at 0 no pair would teach anything")
+        if not 0.0 <= self.label_smoothing < 0.5:
+            raise ConfigError(
+                f"label_smoothing={self.label_smoothing} must lie in [0, 0.5): from 0.5 on labels mislead"
             )
