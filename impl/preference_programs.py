@@ -21,9 +21,10 @@ from impl.preference_inputs import PREFERENCE_FIELDS, pairs
 from impl.requested import ROWS, config_of, preference_of, training_of
 from impl.sides import side
 from impl.training.loop import Checkpoints, fit, newest
+from impl.training.objective import Batch
 from impl.training.preference import PairOutcomes, PreferenceBatch
 
-__all__ = ["dpo", "dpo_resume", "inputs", "with_step_0"]
+__all__ = ["dpo", "dpo_resume", "inputs", "tapped", "with_step_0"]
 
 Channels = dict[str, dict[str, Any]]
 Settings = Mapping[str, Any]
@@ -50,6 +51,13 @@ def inputs(settings: Settings, seed: int) -> dict[str, np.ndarray]:
     policy, other = draw(config, seed), draw(config, seed + 1)
     near = {name: (0.75 * value + 0.25 * other[name]).astype(value.dtype) for name, value in policy.items()}
     return {**made, **{REFERENCE + name: value for name, value in near.items()}}
+
+
+def tapped(values: Values) -> Batch:
+    """Both halves of the first pairs as rows of text, for what looks at the model alone."""
+    first = _batch(values, 0)
+    tokens, positions, segments = (np.concatenate(both) for both in zip(first[:3], first[3:], strict=True))
+    return Batch(tokens, positions, segments, np.zeros_like(tokens), np.zeros_like(tokens))
 
 
 def _batch(values: Values, step: int) -> PreferenceBatch:

@@ -134,7 +134,8 @@ def forward(name: str, settings: Settings, weights: Values, inputs: Values) -> C
 
 def taps(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """The output of every module on the first batch, by module path, in forward order."""
-    return {"intermediates": side(name).taps(config_of(settings), weights, batch(inputs, 0))}
+    rows = preference_programs.tapped(inputs) if preference_of(settings).enable else batch(inputs, 0)
+    return {"intermediates": side(name).taps(config_of(settings), weights, rows)}
 
 
 def gradients(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:

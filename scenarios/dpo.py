@@ -14,9 +14,7 @@ SCENARIO = Scenario(
     program="dpo",
     settings={"steps": 3, "preference": PAPER, "train": CALM},
     matrix={
-        "llama2": {"config": family("llama2")},
         "llama2-scan1-smoothed": {"config": family("llama2", scan_layers=True), "preference": SMOOTHED},
-        "gemma2-scan0": {"config": family("gemma2", scan_layers=True, param_scan_axis=0)},
         "gpt3-accumulated": {"config": family("gpt3"), "rows": 6, "train": THREE, "preference": SMOOTHED},
         "qwen3-one-empty-scan1": {
             "config": family("qwen3", scan_layers=True),
@@ -24,11 +22,11 @@ SCENARIO = Scenario(
             "train": THREE,
             "unweighted": (1, 3),
         },
-        "eleven-layers": {"config": family("qwen3", num_decoder_layers=11)},
-        "remat": {"config": family("mistral", remat_policy="full")},
+        "gemma2-scan0": {"config": family("gemma2", scan_layers=True, param_scan_axis=0)},
+        "eleven-layers": {"config": family("llama3.1", num_decoder_layers=11)},
         "bf16": {"config": family("llama2", dtype="bfloat16", scan_layers=True)},
-        "maxtext": {
-            "config": family("llama3.1", scan_layers=True),
+        "remat-maxtext": {
+            "config": family("mistral", remat_policy="full"),
             "preference": PreferenceSettings(enable=True, formula="maxtext"),
         },
     },

@@ -9,6 +9,7 @@ from harness.faults.catalogue import (
     layers,
     lifecycle,
     linen,
+    preference,
     routing,
     serving,
     tiling,
@@ -36,6 +37,7 @@ CATALOGUE = Catalogue(
         *linen.FAULTS,
         *bridged.FAULTS,
         *experts.FAULTS,
+        *preference.FAULTS,
     ),
     variations=variations.VARIATIONS,
 )
