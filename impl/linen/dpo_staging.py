@@ -31,45 +31,59 @@ def staged_preference(
     rows: int,
 ) -> dict[str, Staged]:
     """Part -> Staged, for a batch of `rows` pairs. model: deterministic -> module. Nothing is allocated."""
-    config, settings, preference = asked
-    labels = Labels(addresses(config, layout))
-    plain = nn.unbox(abstract_state(model(deterministic=True), optimizer(settings), config))
-    state = with_reference(plain, plain.params)
-    logps = logps_fn(model, preference)
-    gradients = preference_grad_fn(loss_fn(model, settings, preference), settings)
-    update = preference_step(gradients, settings)
-    name = _names(labels)
-    leaves = named(state, name)
-    params = {key: leaf for key, leaf in leaves.items() if key in set(named({"params": state.params}, name))}
-    reference = {key: leaf for key, leaf in leaves.items() if key.startswith(REFERENCE)}
-    batch = abstract_pairs(config, rows)
-    fed = batch | {"key": jax.eval_shape(lambda: jax.random.key(0))}
+    programs = _Programs(model, layout, asked)
+    leaves, stacks = programs.leaves, programs.labels.stacks
+    held = {key: leaf for key, leaf in leaves.items() if key in programs.policy or key.startswith(REFERENCE)}
+    batch, key = abstract_pairs(asked[0], rows), {"key": jax.eval_shape(lambda: jax.random.key(0))}
+    everything = {**stacks, **prefixed(stacks, "gradients/"), **prefixed(stacks, "updates/")}
+    return {
+        "evaluate": Staged(programs.evaluate, held | batch, everything),
+        "gradients": Staged(programs.gradients, held | batch | key, everything),
+        "step": Staged(programs.step, leaves | batch | key, everything),
+    }
 
-    def filled(values: Values) -> Any:
-        return jax.tree.unflatten(jax.tree.structure(state), [values.get(key, leaf) for key, leaf in leaves.items()])
 
-    def evaluated(values: Values) -> Values:
-        held, batch = filled(values), pairs_of(values)
-        found = outcomes(logps(held.params, batch), logps(held.reference_params, batch), preference)
+class _Programs:
+    """state: a PreferenceState of shapes; leaves: all of it by name; policy: the names of its params."""
+
+    def __init__(
+        self,
+        model: Callable[..., nn.Module],
+        layout: str,
+        asked: tuple[ModelConfig, TrainSettings, PreferenceSettings],
+    ):
+        config, settings, self.preference = asked
+        self.labels = Labels(addresses(config, layout))
+        self._name = _names(self.labels)
+        plain = nn.unbox(abstract_state(model(deterministic=True), optimizer(settings), config))
+        self.state = with_reference(plain, plain.params)
+        self.leaves = named(self.state, self._name)
+        self.policy = named({"params": self.state.params}, self._name).keys()
+        self._logps = logps_fn(model, self.preference)
+        self._gradients = preference_grad_fn(loss_fn(model, settings, self.preference), settings)
+        self._update = preference_step(self._gradients, settings)
+
+    def evaluate(self, values: Values) -> Values:
+        held, batch = self._filled(values), pairs_of(values)
+        ours, theirs = (self._logps(params, batch) for params in (held.params, held.reference_params))
+        found = outcomes(ours, theirs, self.preference)
         return {f"outputs/{key}": value for key, value in found._asdict().items()}
 
-    def differentiated(values: Values) -> Values:
-        held = filled(values)
-        grads, terms = gradients(held.params, held.reference_params, pairs_of(values), values["key"])
+    def gradients(self, values: Values) -> Values:
+        held = self._filled(values)
+        grads, terms = self._gradients(held.params, held.reference_params, pairs_of(values), values["key"])
         losses = {f"loss/{key}": value for key, value in terms._asdict().items()}
-        return losses | {f"gradients/{key}": leaf for key, leaf in named({"params": grads}, name).items()}
+        return losses | {f"gradients/{key}": leaf for key, leaf in named({"params": grads}, self._name).items()}
 
-    def step(values: Values) -> Values:
-        after, metrics = update(filled(values), pairs_of(values), values["key"])
+    def step(self, values: Values) -> Values:
+        after, metrics = self._update(self._filled(values), pairs_of(values), values["key"])
         losses = {f"loss/{key}": value for key, value in metrics.items()}
-        return losses | {f"updates/{key}": leaf for key, leaf in named(after, name).items()}
+        return losses | {f"updates/{key}": leaf for key, leaf in named(after, self._name).items()}
 
-    stacks = {**labels.stacks, **prefixed(labels.stacks, "gradients/"), **prefixed(labels.stacks, "updates/")}
-    return {
-        "evaluate": Staged(evaluated, params | reference | batch, stacks),
-        "gradients": Staged(differentiated, params | reference | fed, stacks),
-        "step": Staged(step, leaves | fed, stacks),
-    }
+    def _filled(self, values: Values) -> Any:
+        """The state; what a program was not given, and does not read, stays a shape."""
+        order = [values.get(name, leaf) for name, leaf in self.leaves.items()]
+        return jax.tree.unflatten(jax.tree.structure(self.state), order)
 
 
 def _names(labels: Labels) -> Callable[[Path], str]:
