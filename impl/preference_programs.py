@@ -96,7 +96,7 @@ def dpo(name: str, settings: Settings, weights: Values, inputs: Values) -> Chann
             **{f"{key} of the reference has no gradient": np.bool_(not np.any(g)) for key, g in leaked.items()},
             **{f"{key} of the reference did not move": _same(reference[key], value) for key, value in kept.items()},
             **{f"{key} was trained": ~_same(weights[key], value) for key, value in after.items()},
-            "the loss tells the policy from its reference": ~np.any(_is_ln_2(told.losses)),
+            "the loss tells the policy from its reference": ~np.all(_is_ln_2(told.losses)),
         },
         "outputs": {f"pairs/{field}": value for field, value in told._asdict().items()},
         "loss": losses,
@@ -138,10 +138,9 @@ def dpo_resume(name: str, settings: Settings, weights: Values, inputs: Values) -
         begun = resumed.saved_weights(load_tree(Path(folder) / "broken" / "0"))
     before = {**straight.weights(), **straight.slots()}
     after, kept = {**resumed.weights(), **resumed.slots()}, resumed.reference()
-    claims = {f"{key} resumes": _same(value, after[key]) for key, value in before.items()}
-    for key, value in kept.items():
-        claims[f"{key} of the reference is step 0's"] = _same(value, begun[key])
-        claims[f"{key} of the reference is not the resumed policy's"] = ~_same(value, after[key])
+    claims = {f"{key} of the reference is step 0's": _same(value, begun[key]) for key, value in kept.items()}
+    claims |= {f"{key} of the reference is not the policy's": ~_same(value, after[key]) for key, value in kept.items()}
+    claims |= {f"{key} resumes": _same(value, after[key]) for key, value in before.items()}
     for step, metrics in got.items():
         claims |= {f"step{step}/{key} resumes": _same(value, expected[step][key]) for key, value in metrics.items()}
     claims["training went on after the break"] = np.bool_(len(got) == steps - steps // 2)

@@ -22,9 +22,9 @@ SCENARIO = Scenario(
             "train": THREE,
             "unweighted": (1, 3),
         },
-        "gemma2-scan0": {"config": family("gemma2", scan_layers=True, param_scan_axis=0)},
-        "eleven-layers": {"config": family("llama3.1", num_decoder_layers=11)},
-        "bf16": {"config": family("llama2", dtype="bfloat16", scan_layers=True)},
+        "gemma2-bf16-scan0": {
+            "config": family("gemma2", dtype="bfloat16", scan_layers=True, param_scan_axis=0),
+        },
         "remat-maxtext": {
             "config": family("mistral", remat_policy="full"),
             "preference": PreferenceSettings(enable=True, formula="maxtext"),

@@ -186,6 +186,15 @@ def test_nnx_shares_no_variable_between_policy_and_reference_and_optimizes_the_p
     assert not any("reference_model" in map(str, path) for path, _ in nnx.to_flat_state(nnx.state(state.optimizer)))
 
 
+def test_the_reference_drops_nothing_while_the_policy_may():
+    config = family("llama2", dropout_rate=0.3)
+    plain = init_state_fn(TransformerNNX, optimizer(WHOLE), config, 0)
+    ours, theirs = models(nnx.eval_shape(lambda: with_reference(plain())))
+    for model, quiet in ((ours, False), (theirs, True)):
+        found = {part.deterministic for _, part in nnx.iter_graph(model) if isinstance(part, nnx.Dropout)}
+        assert found == {quiet}
+
+
 def models(state):
     return state.model, state.reference_model
 
