@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from impl.config import ModelConfig
+from impl.config import ConfigError, ModelConfig
+from impl.experts import MIXTURES
 from impl.math.precision import full
 from impl.math.preference import (
     Pairs,
@@ -144,6 +145,11 @@ def preference_metrics(terms: PreferenceTerms, norms: dict[str, jax.Array]) -> d
 
 def check_pairs(batch: PreferenceBatch, config: ModelConfig, settings: TrainSettings) -> None:
     """Raise BatchError unless `batch` fits `config`, and ConfigError unless its rows divide into microbatches."""
+    if config.decoder_block in MIXTURES:
+        raise ConfigError(
+            f"{config.name}: decoder_block={config.decoder_block!r}: pairs are learnt without the load-balance loss and the "
+            "routing bias of a mixture, whose experts would collapse: choose a model without experts"
+        )
     fields: dict[str, Any] = {name: np.asarray(value) for name, value in batch._asdict().items()}
     check_rows(fields, ("chosen", "rejected"), config, settings)
     for name in ("chosen_segments", "rejected_segments"):

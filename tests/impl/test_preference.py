@@ -123,6 +123,11 @@ def test_pairs_that_do_not_divide_are_refused():
         check_pairs(BATCH, CONFIG, replace(WHOLE, gradient_accumulation_steps=3))
 
 
+def test_a_mixture_of_experts_is_refused():
+    with pytest.raises(ConfigError, match="decoder_block='mixtral': pairs are learnt without the load-balance loss"):
+        check_pairs(BATCH, family("mixtral"), WHOLE)
+
+
 @pytest.mark.parametrize(
     ("change", "words"), [({"beta": 0.0}, "beta=0.0"), ({"label_smoothing": 0.5}, "0.5"), ({"formula": "x"}, "'x'")]
 )
