@@ -147,7 +147,7 @@ def check_pairs(batch: PreferenceBatch, config: ModelConfig, settings: TrainSett
     """Raise BatchError unless `batch` fits `config`, and ConfigError unless its rows divide into microbatches."""
     if config.decoder_block in MIXTURES:
         raise ConfigError(
-            f"{config.name}: decoder_block={config.decoder_block!r}: pairs are learnt without the load-balance loss and "
+            f"{config.name}: decoder_block={config.decoder_block!r}: pairs are learnt without a load-balance loss and "
             "the routing bias of a mixture, whose experts would collapse: choose a model without experts"
         )
     fields: dict[str, Any] = {name: np.asarray(value) for name, value in batch._asdict().items()}

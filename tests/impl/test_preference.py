@@ -124,7 +124,7 @@ def test_pairs_that_do_not_divide_are_refused():
 
 
 def test_a_mixture_of_experts_is_refused():
-    with pytest.raises(ConfigError, match="decoder_block='mixtral': pairs are learnt without the load-balance loss"):
+    with pytest.raises(ConfigError, match="decoder_block='mixtral': pairs are learnt without a load-balance loss"):
         check_pairs(BATCH, family("mixtral"), WHOLE)
 
 
