@@ -105,11 +105,27 @@ def _calls(witness: Witness) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(linen.intercept_methods(intercept))
         for cls in _subclasses(nnx.Module):
-            for name, method in list(vars(cls).items()):
-                if isinstance(method, FunctionType) and (name == "__call__" or not name.startswith("_")):
-                    setattr(cls, name, _noting(method, witness))
-                    stack.callback(setattr, cls, name, method)
+            _wrap(cls, witness, stack)
+        # A side may import its modules only when it runs.
+        owner: Any = next(base for base in nnx.Module.__mro__ if "__init_subclass__" in vars(base))
+        born = vars(owner)["__init_subclass__"]
+
+        def subclassed(cls: type, **options: Any) -> None:
+            born.__get__(None, cls)(**options)
+            if issubclass(cls, nnx.Module):
+                _wrap(cls, witness, stack)
+
+        owner.__init_subclass__ = classmethod(subclassed)
+        stack.callback(setattr, owner, "__init_subclass__", born)
         yield
+
+
+def _wrap(cls: type, witness: Witness, stack: ExitStack) -> None:
+    """Every public method of `cls` notes its module, until `stack` is left."""
+    for name, method in list(vars(cls).items()):
+        if isinstance(method, FunctionType) and (name == "__call__" or not name.startswith("_")):
+            setattr(cls, name, _noting(method, witness))
+            stack.callback(setattr, cls, name, method)
 
 
 def _noting(method: FunctionType, witness: Witness) -> Callable[..., Any]:
