@@ -56,7 +56,7 @@ SOWN = (
         id="balance_not_differentiated",
         title="the load-balance loss is reported and not added to what is differentiated",
         source="FM46",
-        channel="gradients",
+        channel="loss",
         module="decoder/*",
         edits=(
             Edit(
@@ -74,8 +74,8 @@ ROUTED = (
         id="routing_bias_stands_still",
         title="the routing bias is not moved after the optimizer's step",
         source="B15",
-        channel="updates",
-        module=f"{FIRST}/MoeBlock_0/gate",
+        channel="loss",
+        module="optimizer",
         edits=(Edit(TRAIN, "        if LOADS in terms.aux:\n", "        if LOADS in terms.aux and False:\n"),),
         scenarios=(("moe", "deepseek-scan1"),),
     ),
