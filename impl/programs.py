@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from impl import lifecycle, serving_programs
+from impl import fp8_programs, lifecycle, serving_programs
 from impl.config import ModelConfig
 from impl.experts import only_chooses
 from impl.inputs import FIELDS, batches
@@ -32,6 +32,7 @@ __all__ = [
     "eager_gradients",
     "exact",
     "forward",
+    "fp8",
     "gradients",
     "precision",
     "prepare",
@@ -162,13 +163,20 @@ def eager_gradients(name: str, settings: Settings, weights: Values, inputs: Valu
 
 def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """Structure, the first batch's gradients, then k steps: metrics of each, and weights and slots after the last."""
-    trainer = _trainer(name, settings, weights)
+    return _trained(_trainer(name, settings, weights), settings, weights, inputs, lambda: None)
+
+
+def _trained(
+    trainer: Any, settings: Settings, weights: Values, inputs: Values, stepped: Callable[[], None]
+) -> Channels:
+    """`train` by `trainer`; `stepped` is called after each step."""
     steps = settings.get("steps", 1)
     gradients, terms = trainer.gradients(batch(inputs, 0))
     losses = {f"gradient/{field}": value for field, value in named_terms(terms).items()}
     for step in range(steps):
         metrics = trainer.step(batch(inputs, step))
         losses.update({f"step{step}/{key}": value for key, value in metrics.items()})
+        stepped()
     after = trainer.weights()
     return {
         "structure": trainer.structure(),
@@ -177,6 +185,15 @@ def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Cha
         "gradients": gradients,
         "updates": {**after, **trainer.slots()},
     }
+
+
+def fp8(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """`train`, and the statistics of quantised products after each step: `impl.fp8_programs`."""
+    trainer = _trainer(name, settings, weights)
+    seen = [fp8_programs.look(trainer)]
+    found = _trained(trainer, settings, weights, inputs, lambda: seen.append(fp8_programs.look(trainer)))
+    claims = fp8_programs.claims(config_of(settings), seen, trainer.slots())
+    return {**found, "claims": {**found["claims"], **claims}, "state": fp8_programs.state(seen)}
 
 
 def dropout(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
@@ -210,7 +227,7 @@ def _all_moved(before: Values, after: Values) -> dict[str, np.bool_]:
     return {f"{name} was trained": np.bool_(not np.array_equal(before[name], after[name])) for name in before}
 
 
-_TRAINING = ("structure", "forward", "gradients", "train")
+_TRAINING = ("structure", "forward", "gradients", "train", "fp8")
 """Programs that need nothing of a side but its Trainer."""
 
 _PROGRAMS: dict[str, Callable[..., Channels]] = {
@@ -220,6 +237,7 @@ _PROGRAMS: dict[str, Callable[..., Channels]] = {
     "eager_gradients": eager_gradients,
     "taps": taps,
     "train": train,
+    "fp8": fp8,
     "dropout": dropout,
     "resume": resume,
     "conversion": conversion,

@@ -6,6 +6,7 @@ from harness.faults.catalogue import (
     bridged,
     experts,
     forward,
+    fp8,
     layers,
     lifecycle,
     linen,
@@ -36,6 +37,7 @@ CATALOGUE = Catalogue(
         *linen.FAULTS,
         *bridged.FAULTS,
         *experts.FAULTS,
+        *fp8.FAULTS,
     ),
     variations=variations.VARIATIONS,
 )
