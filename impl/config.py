@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from impl.later import later
 from impl.math.rope import Frequencies
 from impl.mixture import Mixture
 from impl.validation import BLOCKS, problems
@@ -27,7 +28,8 @@ class ModelConfig(Mixture):
     num_decoder_layers counts blocks: a gemma2 block holds a local and a global sublayer (MaxText's counting).
     dtype is the dtype of computation, weight_dtype the dtype of parameters. param_scan_axis is where a scanned stack
     puts its L. round_tied_table rounds the embedding table to bfloat16 before a tied head multiplies by it, as MaxText
-    does. The three flags choose the side in `impl.sides` and nowhere else; the model never reads them.
+    does. quantization: "" or a flavour of `impl.quantization`, whose scales follow the last amax_history_length steps.
+    The three flags choose the side in `impl.sides` and nowhere else; the model never reads them.
     """
 
     name: str = "tiny"
@@ -69,6 +71,8 @@ class ModelConfig(Mixture):
     dtype: str = "float32"
     weight_dtype: str = "float32"
     matmul_precision: str = "highest"
+    quantization: str = later("")
+    amax_history_length: int = later(1024)
     scan_layers: bool = False
     param_scan_axis: int = 1
     remat_policy: str = "none"

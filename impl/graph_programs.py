@@ -25,7 +25,8 @@ _SERVED = {
     "decode_logits": ("prefill", "insert", "generate"),
 }
 
-_COMPILED = {"forward": ("forward",), "gradients": ("gradients",), "train": ("start", "gradients", "step")}
+_TRAINED = ("start", "gradients", "step")
+_COMPILED = {"forward": ("forward",), "gradients": ("gradients",), "train": _TRAINED, "fp8": _TRAINED}
 
 
 def graphs(name: str, settings: Settings) -> dict[str, dict[str, Callable[[], Staged]]]:

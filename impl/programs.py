@@ -13,13 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from impl import lifecycle, preference_programs, serving_programs
+from impl import fp8_programs, lifecycle, preference_programs, serving_programs
 from impl.config import ModelConfig
 from impl.experts import only_chooses
 from impl.inputs import FIELDS, batches
 from impl.names import addresses
 from impl.params import draw
-from impl.requested import ROWS, config_of, exact, preference_of, training_of
+from impl.requested import ROWS, config_of, exact, precision, preference_of, reordered, training_of
 from impl.sides import SIDES, address, side
 from impl.training.objective import Batch, named_terms
 
@@ -32,6 +32,7 @@ __all__ = [
     "eager_gradients",
     "exact",
     "forward",
+    "fp8",
     "gradients",
     "precision",
     "prepare",
@@ -87,18 +88,6 @@ def table(settings: Settings) -> dict[str, dict[str, str]]:
     """Neutral name -> side -> address: how each parameter is called after the migration."""
     linen, nnx = addresses(config_of(settings), "layers_{i}"), addresses(config_of(settings), "layers/{i}")
     return {name: {"linen": f"params.{linen[name]}", "nnx": str(nnx[name])} for name in linen}
-
-
-def precision(settings: Settings) -> str:
-    """The dtype of computation."""
-    return config_of(settings).dtype
-
-
-def reordered(settings: Settings, inputs: Values) -> dict[str, np.ndarray]:
-    """Every batch with its rows the other way round; nothing where each row draws a mask of its own."""
-    if config_of(settings).dropout_rate:
-        return {}
-    return {name: value[::-1] if name.startswith("step") else value for name, value in inputs.items()}
 
 
 def batch(inputs: Values, step: int) -> Batch:
@@ -165,13 +154,20 @@ def eager_gradients(name: str, settings: Settings, weights: Values, inputs: Valu
 
 def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """Structure, the first batch's gradients, then k steps: metrics of each, and weights and slots after the last."""
-    trainer = _trainer(name, settings, weights)
+    return _trained(_trainer(name, settings, weights), settings, weights, inputs, lambda: None)
+
+
+def _trained(
+    trainer: Any, settings: Settings, weights: Values, inputs: Values, stepped: Callable[[], None]
+) -> Channels:
+    """`train` by `trainer`; `stepped` is called after each step."""
     steps = settings.get("steps", 1)
     gradients, terms = trainer.gradients(batch(inputs, 0))
     losses = {f"gradient/{field}": value for field, value in named_terms(terms).items()}
     for step in range(steps):
         metrics = trainer.step(batch(inputs, step))
         losses.update({f"step{step}/{key}": value for key, value in metrics.items()})
+        stepped()
     after = trainer.weights()
     return {
         "structure": trainer.structure(),
@@ -180,6 +176,15 @@ def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Cha
         "gradients": gradients,
         "updates": {**after, **trainer.slots()},
     }
+
+
+def fp8(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """`train`, and the statistics of quantised products after each step: `impl.fp8_programs`."""
+    trainer = _trainer(name, settings, weights)
+    seen = [fp8_programs.look(trainer)]
+    found = _trained(trainer, settings, weights, inputs, lambda: seen.append(fp8_programs.look(trainer)))
+    claims = fp8_programs.claims(config_of(settings), seen, trainer.slots())
+    return {**found, "claims": {**found["claims"], **claims}, "state": fp8_programs.state(seen)}
 
 
 def dropout(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
@@ -213,7 +218,7 @@ def _all_moved(before: Values, after: Values) -> dict[str, np.bool_]:
     return {f"{name} was trained": np.bool_(not np.array_equal(before[name], after[name])) for name in before}
 
 
-_TRAINING = ("structure", "forward", "gradients", "train")
+_TRAINING = ("structure", "forward", "gradients", "train", "fp8")
 """Programs that need nothing of a side but its Trainer."""
 
 _PROGRAMS: dict[str, Callable[..., Channels]] = {
@@ -223,6 +228,7 @@ _PROGRAMS: dict[str, Callable[..., Channels]] = {
     "eager_gradients": eager_gradients,
     "taps": taps,
     "train": train,
+    "fp8": fp8,
     "dropout": dropout,
     "resume": resume,
     "conversion": conversion,

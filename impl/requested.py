@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from impl.config import ConfigError, ModelConfig
 from impl.math.precision import full
 from impl.training.settings import PreferenceSettings, TrainSettings
 
-__all__ = ["ROWS", "config_of", "exact", "preference_of", "training_of"]
+__all__ = ["ROWS", "config_of", "exact", "precision", "preference_of", "reordered", "training_of"]
 
 ROWS = 3
 """Rows of a batch where nothing else is asked for."""
@@ -41,3 +43,15 @@ def training_of(settings: Mapping[str, Any]) -> TrainSettings:
 def preference_of(settings: Mapping[str, Any]) -> PreferenceSettings:
     """The settings of preference optimisation under "preference", switched off where there are none."""
     return settings.get("preference", PreferenceSettings())
+
+
+def precision(settings: Mapping[str, Any]) -> str:
+    """The dtype of computation."""
+    return config_of(settings).dtype
+
+
+def reordered(settings: Mapping[str, Any], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every batch with its rows the other way round; nothing where each row draws a mask of its own."""
+    if config_of(settings).dropout_rate:
+        return {}
+    return {name: value[::-1] if name.startswith("step") else value for name, value in inputs.items()}

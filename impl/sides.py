@@ -23,9 +23,10 @@ SIDES: dict[str, str] = {
     "linen_nnx_linen": "impl.bridged.linen_nnx_linen",
     "linen_nnx": "impl.bridged.linen_nnx",
     "nnx_linen": "impl.bridged.nnx_linen",
+    "nnx_linen_dots": "impl.bridged.nnx_linen_dots",
     "nnx": "impl.nnx",
 }
-"""side -> the module that implements it. All offer the same names."""
+"""side -> the module that implements it. All offer the same names; no flag selects "nnx_linen_dots"."""
 
 _REASONS = {
     "enable_nnx": "pure_nnx or pure_nnx_decoder without enable_nnx asks for NNX modules with NNX switched off",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from impl import quantization
 from impl.math.gates import ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ DTYPES = ("float32", "bfloat16", "float64")
 def problems(config: ModelConfig) -> list[str]:
     """Every reason for which `config` cannot be built, each a sentence with the values and the cure."""
     found = [*_size_problems(config), *_choice_problems(config), *_combination_problems(config)]
+    found += quantization.problems(config)
+    if config.quantization and config.decoder_block in MIXED:
+        found.append(
+            f"quantization={config.quantization!r} with decoder_block={config.decoder_block!r}: experts are not "
+            "multiplied in 8 bits; use quantization=''"
+        )
     return [*found, *_layer_problems(config), *(_mixture_problems(config) if config.decoder_block in MIXED else ())]
 
 

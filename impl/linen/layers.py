@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from impl import initializers
 from impl.config import ModelConfig
+from impl.linen import fp8
 from impl.math.gates import gate
 from impl.math.norm import apply_scale
 from impl.params import input_projections
@@ -90,6 +91,7 @@ def dense(
         param_dtype=jnp.dtype(config.weight_dtype),
         kernel_init=nn.with_logical_partitioning(first, axes),
         bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[contracted:]),
+        dot_general_cls=fp8.dot(config, axes),
         name=name,
     )
 

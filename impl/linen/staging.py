@@ -13,6 +13,7 @@ from impl.linen.state import abstract_state, state_with
 from impl.linen.train import grad_fn, train_step
 from impl.names import addresses
 from impl.staging import Labels, Staged, abstract_batch, batch_of, named, prefixed
+from impl.statistics import statistic_addresses
 from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
@@ -27,14 +28,14 @@ def staged(
 ) -> dict[str, Staged]:
     """Program -> Staged, for a batch of `rows` rows of max_target_length. Nothing is allocated, whatever the size."""
     state = nn.unbox(abstract_state(model(config), optimizer(settings), config))
-    labels = Labels(addresses(config, layout))
+    labels = Labels({**addresses(config, layout), **statistic_addresses(config, layout)})
     training = model(config, deterministic=config.dropout_rate == 0.0)
     gradients, update = grad_fn(training, settings, config), train_step(training, settings, config)
     batch, key = abstract_batch(config, rows), {"key": jax.eval_shape(lambda: jax.random.key(0))}
     params, leaves = named(state.params, _params(labels)), named(state, _state(labels))
 
     def start(values: Values) -> Values:
-        fresh = state_with(model(config), optimizer(settings), _tree(state.params, _params(labels), values)["params"])
+        fresh = state_with(model(config), optimizer(settings), _tree(state.params, _params(labels), values))
         return {f"updates/{name}": leaf for name, leaf in named(fresh, _state(labels)).items()}
 
     def forward(values: Values) -> Values:

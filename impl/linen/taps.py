@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from impl.config import ModelConfig
+from impl.linen.state import first_statistics
 from impl.linen.transformer import Transformer
 from impl.names import addresses, scatter
 from impl.taps import neutral_taps
@@ -31,8 +32,8 @@ def taps(
             order.append((*context.module.path, "__call__", "0"))
         return result
 
-    params = {"params": nested(scatter(weights, addresses(config, "layers_{i}")))}
     model = Transformer(config, deterministic=dropout < 0)
+    params = {"params": nested(scatter(weights, addresses(config, "layers_{i}"))), **first_statistics(model, config)}
     key = jax.random.fold_in(jax.random.key(max(dropout, 0)), passes - 1)
 
     @jax.jit

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.fp8_ops import OVERWRITE_WITH_GRADIENT
 from flax.training.train_state import TrainState
 
 from impl.config import ModelConfig
@@ -15,6 +16,7 @@ from impl.experts import LOADS
 from impl.linen.tiling import tiled_loss
 from impl.math.accumulation import strided
 from impl.math.precision import full
+from impl.statistics import accumulated
 from impl.training.auxiliary import blank, collected, moved_biases
 from impl.training.objective import (
     Batch,
@@ -36,7 +38,7 @@ Grads = Callable[[Any, Batch, jax.Array], tuple[Any, Terms]]
 
 
 def grad_fn(model: nn.Module, settings: TrainSettings, config: ModelConfig) -> Grads:
-    """(params, batch, key) -> (gradients like params, loss terms), over all microbatches."""
+    """(params, batch, key) -> (what takes the place of each variable's gradient, loss terms), over all microbatches."""
 
     def loss(params: Any, batch: Batch, key: jax.Array, share: Any = 1.0) -> tuple[jax.Array, Terms]:
         inputs, keys = (batch.tokens, batch.positions, batch.segment_ids), {"dropout": key}
@@ -50,7 +52,10 @@ def grad_fn(model: nn.Module, settings: TrainSettings, config: ModelConfig) -> G
 
 
 def _accumulated(differentiate: Callable[..., Any], settings: TrainSettings, config: ModelConfig) -> Grads:
-    """Gradients summed over strided microbatches, one dropout key each, then divided by the summed weights."""
+    """Gradients summed over strided microbatches, one dropout key each, then divided by the summed weights.
+
+    Statistics are no sums: see `impl.statistics.accumulated`.
+    """
     count = settings.gradient_accumulation_steps
 
     def grads(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Terms]:
@@ -58,17 +63,21 @@ def _accumulated(differentiate: Callable[..., Any], settings: TrainSettings, con
 
         def step(carry: tuple[Any, Terms], micro: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Terms], None]:
             index, part = micro
-            return jax.tree.map(
-                jnp.add, carry, differentiate(params, part, jax.random.fold_in(key, index), share)
-            ), None
+            grads, terms = differentiate(params, part, jax.random.fold_in(key, index), share)
+            total = {name: jax.tree.map(_together(name), carry[0][name], grads[name]) for name in grads}
+            return (total, jax.tree.map(jnp.add, carry[1], terms)), None
 
         zero = jnp.zeros((), full())
         start = (jax.tree.map(jnp.zeros_like, params), Terms(zero, zero, zero, blank(config)))
         parts = Batch(*[strided(field, count) for field in batch])
         (total, terms), _ = jax.lax.scan(step, start, (jnp.arange(count), parts))
-        return scaled(total, terms.weights), terms
+        return {**total, "params": scaled(total["params"], terms.weights)}, terms
 
     return grads
+
+
+def _together(collection: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    return accumulated if collection == OVERWRITE_WITH_GRADIENT else jnp.add
 
 
 def train_step(
@@ -79,12 +88,14 @@ def train_step(
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         grads, terms = gradients(state.params, batch, jax.random.fold_in(key, state.step))
-        raw_norm = global_norm(grads)
-        grads = clipped(grads, raw_norm, settings)
-        state = state.apply_gradients(grads=grads)
+        raw_norm = global_norm(grads["params"])
+        # What stands for the gradient of a statistic is its next value: only parameters are measured and clipped.
+        trained = clipped(grads["params"], raw_norm, settings)
+        state = state.apply_gradients(grads={**grads, "params": trained})
         if LOADS in terms.aux:
             state = state.replace(params=moved_biases(state.params, terms.aux[LOADS], config))
-        norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(grads), "param_norm": global_norm(state.params)}
+        params = state.params["params"]
+        norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(trained), "param_norm": global_norm(params)}
         return state, metrics(terms, norms, settings)
 
     return step

@@ -11,11 +11,12 @@ from flax import linen as nn
 
 from impl.config import ModelConfig
 from impl.linen.staging import staged
-from impl.linen.state import abstract_state, state_with
+from impl.linen.state import abstract_state, first_statistics, state_with
 from impl.linen.train import grad_fn, train_step
 from impl.linen.transformer import Transformer
 from impl.names import addresses, gather, scatter
 from impl.staging import Staged
+from impl.statistics import COLLECTION, statistic_addresses
 from impl.training.checks import check_batch
 from impl.training.memory import memory
 from impl.training.objective import Batch, Terms
@@ -37,10 +38,11 @@ class Trainer:
 
     def __init__(self, config: ModelConfig, settings: TrainSettings, weights: Mapping[str, np.ndarray], seed: int = 0):
         self.config, self.settings = config, settings
-        self.table = addresses(config, self.layout)
+        self.table, self._remembered = addresses(config, self.layout), statistic_addresses(config, self.layout)
         leaves = nested(scatter(weights, self.table))
         params = overlay(nn.unbox(self._abstract_params()), leaves)
-        self.state = state_with(self.model(config), optimizer(settings), params)
+        variables = {"params": params, **first_statistics(self.model(config), config)}
+        self.state = state_with(self.model(config), optimizer(settings), variables)
         self.key = jax.random.key(seed)
         self._step = jax.jit(train_step(self._training_model(), settings, config), donate_argnums=0)
         self._grads = jax.jit(grad_fn(self._training_model(), settings, config))
@@ -83,12 +85,16 @@ class Trainer:
         return once, memory(compiled)
 
     def gradients(self, batch: Batch) -> tuple[dict[str, np.ndarray], Terms]:
-        """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is."""
+        """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is.
+
+        Beside them, by its own name, the next value of each statistic.
+        """
         check_batch(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             key = jax.random.fold_in(self.key, self.state.step)
             grads, terms = self._grads(self.state.params, batch, key)
-        return gather(flat(grads["params"]), self.table), jax.tree.map(np.asarray, terms)
+        leaves = {**flat(grads["params"]), **flat(grads.get(COLLECTION, {}))}
+        return gather(leaves, {**self.table, **self._remembered}), jax.tree.map(np.asarray, terms)
 
     def logits(self, batch: Batch) -> np.ndarray:
         """Logits [B, T, V] with dropout off."""
@@ -99,6 +105,10 @@ class Trainer:
     def weights(self) -> dict[str, np.ndarray]:
         """Parameters by neutral name."""
         return gather(flat(self.state.params["params"]), self.table)
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Statistics of quantised products by neutral name."""
+        return gather(flat(self.state.params.get(COLLECTION, {})), self._remembered)
 
     def slots(self) -> dict[str, np.ndarray]:
         """Optimizer slots by neutral name, and the step as int64 (Linen counts in int32, NNX in uint32)."""

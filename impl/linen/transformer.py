@@ -14,6 +14,7 @@ from impl.linen.layers import block_norm, dense, dropout
 from impl.math.head import tied_logits
 from impl.serving.kv import Mode
 from impl.stacks import Group, groups
+from impl.statistics import COLLECTION
 
 __all__ = ["Decoder", "Transformer", "embed"]
 
@@ -71,7 +72,7 @@ class Decoder(nn.Module):
 
         scan = nn.scan(
             step,
-            variable_axes={"params": self.config.param_scan_axis, "cache": 0, "intermediates": 0},
+            variable_axes={"params": self.config.param_scan_axis, COLLECTION: 0, "cache": 0, "intermediates": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),
             length=group.count,

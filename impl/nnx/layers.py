@@ -12,6 +12,7 @@ from impl import initializers
 from impl.config import ModelConfig
 from impl.math.gates import gate
 from impl.math.norm import apply_scale
+from impl.nnx import fp8
 from impl.params import input_projections
 
 __all__ = ["LayerNorm", "Mlp", "RMSNorm", "block_norm", "dense", "dropout", "partitioned"]
@@ -115,6 +116,7 @@ def dense(
         kernel_init=first,
         kernel_metadata=partitioned(axes),
         bias_metadata=partitioned(axes[len(inputs) :]),
+        dot_general=fp8.dot(config, axes),
         rngs=rngs,
     )
 

@@ -10,9 +10,11 @@ from flax import nnx
 
 from impl.config import ModelConfig
 from impl.names import addresses
+from impl.nnx.fp8 import Overwritten
 from impl.nnx.state import TrainStateNNX, abstract_state, called, filled, state_paths
 from impl.nnx.train import grads_of, train_step
 from impl.staging import Labels, Staged, abstract_batch, batch_of, prefixed
+from impl.statistics import statistic_addresses
 from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
@@ -51,7 +53,7 @@ class _Programs:
 
     def __init__(self, build: Callable[..., nnx.Module], layout: str, config: ModelConfig, settings: TrainSettings):
         self.config, self.settings = config, settings
-        self.labels = Labels(addresses(config, layout))
+        self.labels = Labels({**addresses(config, layout), **statistic_addresses(config, layout)})
         abstract = abstract_state(build, optimizer(settings), config)
         self.graphdef, self.whole = nnx.split(abstract)
         self.model_def, self.part = nnx.split(abstract.model)
@@ -77,7 +79,8 @@ class _Programs:
         model.set_attributes(deterministic=self.config.dropout_rate == 0.0, raise_if_not_found=False)
         grads, terms = grads_of(model, batch_of(values), self.settings)
         losses = {f"loss/{name}": value for name, value in named_terms(terms).items()}
-        return losses | {f"gradients/{name}": leaf for name, leaf in self.leaves(grads, MODEL).items()}
+        found = self.leaves(grads, MODEL) | self.leaves(nnx.state(model, Overwritten), MODEL)
+        return losses | {f"gradients/{name}": leaf for name, leaf in found.items()}
 
     def step(self, values: Values) -> Values:
         kept = state_paths(self.whole)[STEP].dtype

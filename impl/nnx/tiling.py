@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 
 from impl.config import ConfigError
+from impl.nnx.fp8 import DIFFERENTIATED
 from impl.nnx.state import captured
 from impl.nnx.transformer import logits
 from impl.training.auxiliary import collected
@@ -43,6 +44,6 @@ def tiled_loss(
 
         value, terms = tiled_objective(head, weights, hidden, batch, settings)
         value, terms = with_auxiliary(value, terms, collected(sown, config), share)
-        return value, (terms, nnx.state(model, nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))))
+        return value, (terms, nnx.state(model, nnx.Not(nnx.Any(DIFFERENTIATED, nnx.Intermediate))))
 
     return loss

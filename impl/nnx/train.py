@@ -13,8 +13,10 @@ from impl.config import ModelConfig
 from impl.experts import LOADS
 from impl.math.accumulation import strided
 from impl.math.precision import full
+from impl.nnx.fp8 import DIFFERENTIATED, Overwritten
 from impl.nnx.state import called
 from impl.nnx.tiling import tiled_loss
+from impl.statistics import accumulated
 from impl.training.auxiliary import blank, collected, moved_biases
 from impl.training.objective import (
     Batch,
@@ -35,13 +37,15 @@ __all__ = ["grads_of", "on_leaves", "train_step"]
 def grads_of(model: nnx.Module, batch: Batch, settings: TrainSettings) -> tuple[nnx.State, Terms]:
     """Gradients of the loss by the model's Params, and the loss terms, over all microbatches.
 
-    Whatever else the forward pass changed (rng counters) is written back into `model`.
+    Whatever else the pass changed is written back into `model`: rng counters, and the next values of statistics, which
+    differentiation returns in place of their gradients.
     """
-    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    graphdef, params, rest = nnx.split(model, DIFFERENTIATED, ...)
     share, tiled = auxiliary_share(batch, settings), settings.num_vocab_tiling > 1
     differentiate = jax.grad((tiled_loss if tiled else _loss)(graphdef, settings, share), has_aux=True)
     if settings.gradient_accumulation_steps == 1:
         grads, (terms, rest) = differentiate(params, rest, batch)
+        grads, rest = _apart(grads, rest)
     else:
         zero = jnp.zeros((), full())
         start = Terms(zero, zero, zero, blank(model.config))
@@ -58,7 +62,7 @@ def _loss(
         logits, sown = called(model, batch)
         value, terms = objective(logits, batch, settings)
         value, terms = with_auxiliary(value, terms, collected(sown, model.config), share)
-        return value, (terms, nnx.state(model, nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))))
+        return value, (terms, nnx.state(model, nnx.Not(nnx.Any(DIFFERENTIATED, nnx.Intermediate))))
 
     return loss
 
@@ -78,12 +82,25 @@ def _accumulated(
     def step(carry: tuple[Any, Terms, nnx.State], part: Batch) -> tuple[tuple[Any, Terms, nnx.State], None]:
         total, sums, rest = carry
         grads, (terms, rest) = differentiate(params, rest, part)
-        return (*jax.tree.map(jnp.add, (total, sums), (grads, terms)), rest), None
+        return (_added(total, grads), jax.tree.map(jnp.add, sums, terms), rest), None
 
     zeros = jax.tree.map(jnp.zeros_like, params)
     start = (zeros, zero, rest)
     (total, terms, rest), _ = jax.lax.scan(step, start, Batch(*[strided(field, count) for field in batch]))
+    total, rest = _apart(total, rest)
     return scaled(total, terms.weights), terms, rest
+
+
+def _apart(grads: nnx.State, rest: nnx.State) -> tuple[nnx.State, nnx.State]:
+    """Gradients of Params alone, and `rest` with what stands for the gradients of statistics."""
+    grads, statistics = nnx.split_state(grads, nnx.Param, Overwritten)
+    return grads, nnx.merge_state(rest, statistics)
+
+
+def _added(total: nnx.State, grads: nnx.State) -> nnx.State:
+    """Gradients add over microbatches; statistics do not: see `impl.statistics.accumulated`."""
+    (sums, older), (params, newer) = (nnx.split_state(part, nnx.Param, Overwritten) for part in (total, grads))
+    return nnx.merge_state(jax.tree.map(jnp.add, sums, params), jax.tree.map(accumulated, older, newer))
 
 
 def train_step(

@@ -11,11 +11,13 @@ from flax import nnx
 
 from impl.config import ModelConfig
 from impl.names import addresses, gather, scatter
+from impl.nnx.fp8 import Overwritten
 from impl.nnx.staging import staged
 from impl.nnx.state import abstract_state, called, filled, init_state_fn, logical_axes, state_paths
 from impl.nnx.train import grads_of, on_leaves, train_step
 from impl.nnx.transformer import Transformer
 from impl.staging import Staged
+from impl.statistics import statistic_addresses
 from impl.training.checks import check_batch
 from impl.training.memory import memory
 from impl.training.objective import Batch, Terms
@@ -37,7 +39,7 @@ class Trainer:
 
     def __init__(self, config: ModelConfig, settings: TrainSettings, weights: Mapping[str, np.ndarray], seed: int = 0):
         self.config, self.settings = config, settings
-        self.table = addresses(config, self.layout)
+        self.table, self._remembered = addresses(config, self.layout), statistic_addresses(config, self.layout)
         init = init_state_fn(self.build, optimizer(settings), config, seed)
         self.graphdef, params, _ = nnx.split(nnx.eval_shape(init), nnx.Param, ...)
         # Compiled without its parameters: what draws them is dead code, so only keys and slots are made.
@@ -84,11 +86,15 @@ class Trainer:
         return once, memory(compiled)
 
     def gradients(self, batch: Batch) -> tuple[dict[str, np.ndarray], Terms]:
-        """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is."""
+        """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is.
+
+        Beside them, by its own name, the next value of each statistic.
+        """
         check_batch(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
-            grads, terms = self._grads(self.state, batch)
-        return gather(state_paths(grads), self.table), jax.tree.map(np.asarray, terms)
+            grads, statistics, terms = self._grads(self.state, batch)
+        leaves = {**state_paths(grads), **state_paths(statistics)}
+        return gather(leaves, {**self.table, **self._remembered}), jax.tree.map(np.asarray, terms)
 
     def logits(self, batch: Batch) -> np.ndarray:
         """Logits [B, T, V] with dropout off."""
@@ -96,10 +102,11 @@ class Trainer:
         with jax.default_matmul_precision(self.config.matmul_precision):
             return np.asarray(self._apply(self.state, batch))
 
-    def _grads_of_state(self, state: nnx.State, batch: Batch) -> tuple[nnx.State, Terms]:
+    def _grads_of_state(self, state: nnx.State, batch: Batch) -> tuple[nnx.State, nnx.State, Terms]:
         model = nnx.merge(self.graphdef, state, copy=True).model
         model.set_attributes(deterministic=self.config.dropout_rate == 0.0, raise_if_not_found=False)
-        return grads_of(model, batch, self.settings)
+        grads, terms = grads_of(model, batch, self.settings)
+        return grads, nnx.state(model, Overwritten), terms
 
     def _logits_of_state(self, state: nnx.State, batch: Batch) -> jax.Array:
         model = nnx.merge(self.graphdef, state, copy=True).model
@@ -109,6 +116,11 @@ class Trainer:
     def weights(self) -> dict[str, np.ndarray]:
         """Parameters by neutral name."""
         return gather(state_paths(nnx.filter_state(self.state, nnx.Param)["model"]), self.table)
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Statistics of quantised products by neutral name."""
+        held = nnx.filter_state(self.state["model"], Overwritten)
+        return gather(state_paths(held), self._remembered)
 
     def slots(self) -> dict[str, np.ndarray]:
         """Optimizer slots by neutral name, and the step as int64 (Linen counts in int32, NNX in uint32)."""

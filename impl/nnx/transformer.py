@@ -14,6 +14,7 @@ from impl.config import ModelConfig
 from impl.head import finish, rounded_table
 from impl.math.head import tied_logits
 from impl.nnx.blocks import BLOCK_CLASSES, Cycle
+from impl.nnx.fp8 import DIFFERENTIATED, Overwritten
 from impl.nnx.layers import block_norm, dense, dropout, partitioned
 from impl.serving.kv import Mode
 from impl.stacks import Group, groups
@@ -58,17 +59,20 @@ class Decoder(nnx.Module):
                 x = layer(x, positions, segment_ids, mode)
             return x
         for layer in layers:
-            graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+            graphdef, params, rest = nnx.split(layer, DIFFERENTIATED, ...)
             body = self._rematerialised(group, _block_step(graphdef, mode))
             x, rest = body(x, positions, segment_ids, (params, rest))
             nnx.update(layer, rest)
         return x
 
     def _scan(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
-        """lax.scan over the stack. Only what is not a Param comes back: returning Params would copy every weight."""
+        """lax.scan over the stack. What no layer writes does not come back: returning Params would copy every weight,
+        and differentiation, which returns the next value of a statistic, would add to it the gradient of the old one.
+        """
         axis, stack = self.config.param_scan_axis, getattr(self, group.name)
-        graphdef, params, rest = nnx.split(stack, nnx.Param, ...)
+        graphdef, params, statistics, rest = nnx.split(stack, nnx.Param, Overwritten, ...)
         params = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, min(axis, leaf.ndim - 1), 0), params)
+        params = nnx.merge_state(params, statistics)
         body = self._rematerialised(group, _block_step(graphdef, mode))
         x, rest = jax.lax.scan(lambda carry, state: body(carry, positions, segment_ids, state), x, (params, rest))
         nnx.update(stack, rest)
@@ -90,7 +94,7 @@ def _block_step(graphdef: Any, mode: Mode) -> Callable[..., tuple[jax.Array, Any
     ) -> tuple[jax.Array, Any]:
         block = nnx.merge(graphdef, *state, copy=True)
         x = block(x, positions, segment_ids, mode)
-        return x, nnx.state(block, nnx.Not(nnx.Param))
+        return x, nnx.state(block, nnx.Not(DIFFERENTIATED))
 
     return step
 
@@ -128,10 +132,12 @@ _MADE: dict[str, Callable[..., nnx.Module]] = {"listed": _list, "block": _block,
 class Transformer(nnx.Module):
     """Tokens int [B, T], positions int [B, T], segment ids int [B, T] (0 is padding) -> logits [B, T, V] in dtype."""
 
+    decoder_class = Decoder
+
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0):
         self.config = config
         self.token_embedder = embed(config, config.vocab_size, rngs)
-        self.decoder = Decoder(config, rngs=rngs, slots=slots)
+        self.decoder = self.decoder_class(config, rngs=rngs, slots=slots)
 
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train"

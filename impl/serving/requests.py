@@ -14,11 +14,16 @@ __all__ = ["check_servable", "count", "prompt", "several", "slot"]
 
 
 def check_servable(config: ModelConfig) -> None:
-    """Raises ValueError for a model that a cache cannot serve.
+    """Raises ValueError for a model that a cache cannot serve, or whose products are quantised for training.
 
     A window of 0 leaves a query nothing to attend to, and attention is then uniform over every key, padding and
     generated rows included: what a slot says would depend on the size of its cache.
     """
+    if config.quantization:
+        raise ValueError(
+            f"{config.name}: quantization={config.quantization!r} is for training, and its statistics are no weights: "
+            "serve the trained weights with quantization=''"
+        )
     if config.decoder_block == "gemma2" and config.sliding_window_size == 0:
         raise ValueError(
             f"{config.name}: sliding_window_size=0 makes local attention uniform over the whole cache, padding "

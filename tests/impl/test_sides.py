@@ -40,8 +40,9 @@ def test_every_combination_of_flags_resolves_or_is_refused_with_a_sentence(flags
         assert f"{name}: {known}" in message
 
 
-def test_five_sides_each_reached_by_one_combination():
-    assert sorted(FLAGS.values()) == sorted(SIDES) == sorted(filter(None, MEANT.values()))
+def test_five_sides_each_reached_by_one_combination_and_one_by_none():
+    assert sorted([*FLAGS.values(), "nnx_linen_dots"]) == sorted(SIDES)
+    assert sorted(FLAGS.values()) == sorted(filter(None, MEANT.values()))
 
 
 @pytest.mark.parametrize("name", SIDES)
@@ -53,6 +54,7 @@ def test_a_side_is_a_module_with_a_trainer_of_its_own(name):
 
 def test_an_unknown_side_is_refused_with_the_known_ones():
     with pytest.raises(
-        ConfigError, match="no side is called 'flax': there are linen, linen_nnx_linen, linen_nnx, nnx_linen, nnx"
+        ConfigError,
+        match="no side is called 'flax': there are linen, linen_nnx_linen, linen_nnx, nnx_linen, nnx_linen_dots, nnx",
     ):
         side("flax")

@@ -6,6 +6,7 @@ from harness.faults.catalogue import (
     bridged,
     experts,
     forward,
+    fp8,
     layers,
     lifecycle,
     linen,
@@ -38,6 +39,7 @@ CATALOGUE = Catalogue(
         *bridged.FAULTS,
         *experts.FAULTS,
         *preference.FAULTS,
+        *fp8.FAULTS,
     ),
     variations=variations.VARIATIONS,
 )

@@ -36,8 +36,8 @@ SOWN = (
         edits=(
             Edit(
                 MODEL,
-                "return x, nnx.state(block, nnx.Not(nnx.Param))",
-                "return x, nnx.state(block, nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate)))",
+                "return x, nnx.state(block, nnx.Not(DIFFERENTIATED))",
+                "return x, nnx.state(block, nnx.Not(nnx.Any(DIFFERENTIATED, nnx.Intermediate)))",
             ),
         ),
         scenarios=(("moe", "mixtral-scan1"),),

@@ -173,7 +173,7 @@ STEP = (
         module="*",
         expect="error",
         edits=(
-            Edit(TRAIN, "nnx.Not(nnx.Any(nnx.Param, nnx.Intermediate))", "nnx.Not(nnx.Param)"),
+            Edit(TRAIN, "nnx.Not(nnx.Any(DIFFERENTIATED, nnx.Intermediate))", "nnx.Not(DIFFERENTIATED)"),
             Edit(
                 TRAIN,
                 "return nnx.state(train_state, nnx.Not(nnx.Intermediate)), metrics",
