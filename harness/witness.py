@@ -107,12 +107,13 @@ def _calls(witness: Witness) -> Iterator[None]:
         for cls in _subclasses(nnx.Module):
             _wrap(cls, witness, stack)
         # A side may import its modules only when it runs.
-        owner: Any = next(base for base in nnx.Module.__mro__ if "__init_subclass__" in vars(base))
+        module: type = nnx.Module
+        owner: Any = next(base for base in module.__mro__ if "__init_subclass__" in vars(base))
         born = vars(owner)["__init_subclass__"]
 
         def subclassed(cls: type, **options: Any) -> None:
             born.__get__(None, cls)(**options)
-            if issubclass(cls, nnx.Module):
+            if issubclass(cls, module):
                 _wrap(cls, witness, stack)
 
         owner.__init_subclass__ = classmethod(subclassed)

@@ -161,11 +161,11 @@ def test_native_sides_offer_every_program_and_each_side_names_its_frameworks():
     offered = {name: set(programs(name)) for name in SIDES}
     assert {"train", "taps", "resume", "conversion", "refusals", "decode"} <= offered["linen"] == offered["nnx"]
     for bridged in set(SIDES) - {"linen", "nnx"}:
-        assert offered[bridged] == {"structure", "forward", "gradients", "train"}
+        assert offered[bridged] == {"structure", "forward", "gradients", "train", "fp8"}
     assert {name: set(found) for name, found in FRAMEWORKS.items()} == {
         "linen": {"linen"},
         "nnx": {"nnx"},
-        **{name: {"linen", "nnx"} for name in ("linen_nnx_linen", "linen_nnx", "nnx_linen")},
+        **{name: {"linen", "nnx"} for name in ("linen_nnx_linen", "linen_nnx", "nnx_linen", "nnx_linen_dots")},
     }
 
 
