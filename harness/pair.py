@@ -8,9 +8,10 @@ from typing import Any
 
 from harness.case import Case
 from harness.observation import Values
+from harness.placement import Placement
 from harness.scenario import Run, Scenario
 
-__all__ = ["NoGraphs", "NoOracle", "NoStepper", "Pair", "Parts", "Program", "Side", "Stepper"]
+__all__ = ["NoGraphs", "NoOracle", "NoShardings", "NoStepper", "Pair", "Parts", "Program", "Side", "Stepper"]
 
 Program = Callable[[Case, Run], Mapping[str, Values]]
 """Runs and returns channel -> (neutral name -> array). Raises as the code base raises; the harness makes it a value."""
@@ -44,12 +45,20 @@ class NoOracle(ValueError):
     """Runs in float64 that cannot be had, or do not tell. The message is a sentence for the report."""
 
 
+class NoShardings(ValueError):
+    """Shardings that cannot be had: nobody offers them, or mesh, rules and sizes do not fit. One sentence."""
+
+
 def _no_oracle(settings: Mapping[str, object]) -> Mapping[str, object]:
     raise NoOracle("this pair does not say how it computes in float64 (Pair.exact)")
 
 
 def _no_stepper(case: Case) -> Stepper:
     raise NoStepper(f"{case.name}: this pair's sides offer no stepper, so `harness bench` has nothing to time")
+
+
+def _no_shardings(settings: Mapping[str, object], mesh: Mapping[str, int], rules: str) -> Mapping[str, Placement]:
+    raise NoShardings("this pair's sides do not say where their state lives on a mesh (Side.shardings)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +69,8 @@ class Side:
     stepper: a compiled train step of a case, for `harness bench`.
     graphs: settings -> program -> part of it -> what lowers that part on abstract values. The parts are all that the
         program compiles. A program that offers none is never proved.
+    shardings: (settings, mesh axis -> size, file of logical rules or "") -> neutral name -> Placement, for
+        `harness shardings`. Needs no devices. Raises NoShardings.
     """
 
     name: str
@@ -67,6 +78,7 @@ class Side:
     programs: Mapping[str, Program]
     stepper: Callable[[Case], Stepper] = _no_stepper
     graphs: Callable[[Mapping[str, object]], Mapping[str, Parts]] = lambda settings: {}
+    shardings: Callable[[Mapping[str, object], Mapping[str, int], str], Mapping[str, Placement]] = _no_shardings
 
 
 @dataclass(frozen=True, kw_only=True)

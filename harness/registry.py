@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from harness.pair import Pair, Side, Stepper
+from harness.pair import NoShardings, Pair, Side, Stepper
+from harness.placement import Placement
 
 __all__ = ["RegistryError", "load_checkpoint_tools", "load_pair", "load_reference"]
 
@@ -52,7 +53,7 @@ def load_reference() -> ModuleType:
 
 
 def _impl() -> Pair:
-    from impl import graph_programs, programs
+    from impl import graph_programs, programs, sharding_programs
 
     sides = {
         name: Side(
@@ -61,6 +62,7 @@ def _impl() -> Pair:
             programs=_runnable(programs.programs(name)),
             stepper=_stepper(programs.stepper, name),
             graphs=partial(_graphs, graph_programs.graphs, name),
+            shardings=partial(_shardings, sharding_programs.shardings, name),
         )
         for name in programs.SIDES
     }
@@ -91,6 +93,16 @@ def _stepper(function, name):
         return Stepper(once=once, compiled=compiled)
 
     return make
+
+
+def _shardings(function, name, settings, mesh, rules):
+    from impl.config import ConfigError
+
+    try:
+        found = function(name, settings, mesh, rules)
+    except ConfigError as problem:
+        raise NoShardings(str(problem)) from problem
+    return {leaf: Placement(**each._asdict()) for leaf, each in found.items()}
 
 
 def _graphs(graphs, name, settings):

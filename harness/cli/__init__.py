@@ -28,6 +28,7 @@ COMMANDS = (
     "harness.cli.doctor",
     "harness.cli.reproduce",
     "harness.cli.prove",
+    "harness.cli.shardings",
     "harness.cli.golden",
     "harness.cli.selftest",
     "harness.cli.reference",

@@ -18,7 +18,7 @@ from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 
-__all__ = ["staged"]
+__all__ = ["staged", "state_name"]
 
 Values = dict[str, Any]
 
@@ -32,11 +32,11 @@ def staged(
     training = model(config, deterministic=config.dropout_rate == 0.0)
     gradients, update = grad_fn(training, settings, config), train_step(training, settings, config)
     batch, key = abstract_batch(config, rows), {"key": jax.eval_shape(lambda: jax.random.key(0))}
-    params, leaves = named(state.params, _params(labels)), named(state, _state(labels))
+    params, leaves = named(state.params, _params(labels)), named(state, state_name(labels))
 
     def start(values: Values) -> Values:
         fresh = state_with(model(config), optimizer(settings), _tree(state.params, _params(labels), values))
-        return {f"updates/{name}": leaf for name, leaf in named(fresh, _state(labels)).items()}
+        return {f"updates/{name}": leaf for name, leaf in named(fresh, state_name(labels)).items()}
 
     def forward(values: Values) -> Values:
         inputs = batch_of(values)[:3]
@@ -49,9 +49,9 @@ def staged(
         return losses | {f"gradients/{name}": leaf for name, leaf in named(grads, _params(labels)).items()}
 
     def step(values: Values) -> Values:
-        after, metrics = update(_tree(state, _state(labels), values), batch_of(values), values["key"])
+        after, metrics = update(_tree(state, state_name(labels), values), batch_of(values), values["key"])
         losses = {f"loss/{name}": value for name, value in metrics.items()}
-        return losses | {f"updates/{name}": leaf for name, leaf in named(after, _state(labels)).items()}
+        return losses | {f"updates/{name}": leaf for name, leaf in named(after, state_name(labels)).items()}
 
     stacks = {**labels.stacks, **prefixed(labels.stacks, "gradients/"), **prefixed(labels.stacks, "updates/")}
     return {
@@ -66,7 +66,7 @@ def _params(labels: Labels) -> Callable[[tuple[str, ...]], str]:
     return lambda path: labels.parameter(path[1:])
 
 
-def _state(labels: Labels) -> Callable[[tuple[str, ...]], str]:
+def state_name(labels: Labels) -> Callable[[tuple[str, ...]], str]:
     """Names of a TrainState's leaves: step, parameters, optimizer slots."""
 
     def name(path: tuple[str, ...]) -> str:

@@ -8,13 +8,17 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.sharding import AbstractMesh, Mesh
 
 from impl.config import ModelConfig
+from impl.linen.sharding import state_placements
 from impl.linen.staging import staged
 from impl.linen.state import abstract_state, first_statistics, state_with
 from impl.linen.train import grad_fn, train_step
 from impl.linen.transformer import Transformer
 from impl.names import addresses, gather, scatter
+from impl.sharding.placement import Placement
+from impl.sharding.rules import Rules
 from impl.staging import Staged
 from impl.statistics import COLLECTION, statistic_addresses
 from impl.training.checks import check_batch
@@ -52,6 +56,13 @@ class Trainer:
     def staged(cls, config: ModelConfig, settings: TrainSettings, rows: int) -> dict[str, Staged]:
         """The side's programs on abstract values, for a batch of `rows` rows."""
         return staged(cls.model, cls.layout, config, settings, rows)
+
+    @classmethod
+    def placements(
+        cls, config: ModelConfig, settings: TrainSettings, mesh: Mesh | AbstractMesh, rules: Rules
+    ) -> dict[str, Placement]:
+        """Where each leaf of a fresh train state lives on `mesh`, by neutral name; stacked layers are one leaf."""
+        return state_placements(cls.model, cls.layout, config, settings, mesh, rules)
 
     def _abstract_params(self) -> Any:
         return abstract_state(self.model(self.config), optimizer(self.settings), self.config).params["params"]

@@ -19,7 +19,7 @@ from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 
-__all__ = ["staged"]
+__all__ = ["STREAMS", "staged", "state_name"]
 
 Values = dict[str, Any]
 Path = tuple[str, ...]
@@ -54,6 +54,7 @@ class _Programs:
     def __init__(self, build: Callable[..., nnx.Module], layout: str, config: ModelConfig, settings: TrainSettings):
         self.config, self.settings = config, settings
         self.labels = Labels({**addresses(config, layout), **statistic_addresses(config, layout)})
+        self._name = state_name(self.labels)
         abstract = abstract_state(build, optimizer(settings), config)
         self.graphdef, self.whole = nnx.split(abstract)
         self.model_def, self.part = nnx.split(abstract.model)
@@ -99,11 +100,15 @@ class _Programs:
         found["step"] = found["step"].astype("int32")
         return {f"updates/{name}": leaf for name, leaf in found.items() if not name.startswith(STREAMS)}
 
-    def _name(self, path: Path) -> str:
-        """A leaf of a TrainStateNNX: step, parameter, optimizer slot, or a stream of random keys."""
+
+def state_name(labels: Labels) -> Callable[[Path], str]:
+    """Names of a TrainStateNNX's leaves: step, parameters, optimizer slots, streams of random keys."""
+
+    def name(path: Path) -> str:
         if path == STEP:
             return "step"
         if path[0] == "optimizer":
-            return self.labels.slot(path[2:])
-        known = self.labels.knows(path[1:])
-        return self.labels.parameter(path[1:]) if known else STREAMS + "/".join(path[1:])
+            return labels.slot(path[2:])
+        return labels.parameter(path[1:]) if labels.knows(path[1:]) else STREAMS + "/".join(path[1:])
+
+    return name

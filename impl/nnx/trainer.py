@@ -8,14 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import AbstractMesh, Mesh
 
 from impl.config import ModelConfig
 from impl.names import addresses, gather, scatter
 from impl.nnx.fp8 import Overwritten
+from impl.nnx.sharding import state_placements
 from impl.nnx.staging import staged
 from impl.nnx.state import abstract_state, called, filled, init_state_fn, logical_axes, state_paths
 from impl.nnx.train import grads_of, on_leaves, train_step
 from impl.nnx.transformer import Transformer
+from impl.sharding.placement import Placement
+from impl.sharding.rules import Rules
 from impl.staging import Staged
 from impl.statistics import statistic_addresses
 from impl.training.checks import check_batch
@@ -54,6 +58,13 @@ class Trainer:
     def staged(cls, config: ModelConfig, settings: TrainSettings, rows: int) -> dict[str, Staged]:
         """The side's programs on abstract values, for a batch of `rows` rows."""
         return staged(cls.build, cls.layout, config, settings, rows)
+
+    @classmethod
+    def placements(
+        cls, config: ModelConfig, settings: TrainSettings, mesh: Mesh | AbstractMesh, rules: Rules
+    ) -> dict[str, Placement]:
+        """Where each leaf of a fresh train state lives on `mesh`, by neutral name; stacked layers are one leaf."""
+        return state_placements(cls.build, cls.layout, config, settings, mesh, rules)
 
     @property
     def state(self) -> nnx.State:

@@ -1,0 +1,43 @@
+"""The Linen train state on a mesh: names in LogicallyPartitioned boxes, resolved by flax.linen's ordered rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+from jax.sharding import AbstractMesh, Mesh
+
+from impl.config import ModelConfig
+from impl.linen.staging import state_name
+from impl.linen.state import abstract_state
+from impl.names import addresses
+from impl.sharding.placement import Placement, placements
+from impl.sharding.rules import Rules
+from impl.staging import Labels, named
+from impl.training.optimizers import optimizer
+from impl.training.settings import TrainSettings
+from impl.trees import flat, flat_axes
+
+__all__ = ["named_shardings", "state_placements"]
+
+
+def named_shardings(boxed: Any, mesh: Mesh | AbstractMesh, rules: Rules) -> Any:
+    """A NamedSharding for every leaf of a boxed tree, in the shape of the unboxed one."""
+    return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, rules.logical)
+
+
+def state_placements(
+    model: Callable[..., nn.Module],
+    layout: str,
+    config: ModelConfig,
+    settings: TrainSettings,
+    mesh: Mesh | AbstractMesh,
+    rules: Rules,
+) -> dict[str, Placement]:
+    """Neutral name -> where that leaf of a fresh train state lives. Nothing is allocated."""
+    boxed = abstract_state(model(config), optimizer(settings), config)
+    name = state_name(Labels(addresses(config, layout)))
+    axes = {name(path): names for path, names in flat_axes(nn.get_partition_spec(boxed)).items()}
+    shardings = {name(path): sharding for path, sharding in flat(named_shardings(boxed, mesh, rules)).items()}
+    return placements(named(nn.unbox(boxed), name), axes, shardings)

@@ -1,0 +1,62 @@
+"""The NNX train state on a mesh: names in Variable metadata, resolved by flax.nnx's table of rules.
+
+That table holds one assignment for each name: of two rules for a name it keeps the last, it sees no conflict between
+names, and a name without a rule is taken for a mesh axis. So every Variable is resolved under the assignment that an
+ordered list of rules gives its own names (`impl.sharding.rules.assigned`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
+
+from impl.config import ModelConfig
+from impl.names import addresses
+from impl.nnx.staging import STREAMS, state_name
+from impl.nnx.state import abstract_state, logical_axes, state_paths
+from impl.sharding.placement import Placement, placements
+from impl.sharding.rules import Rules, assigned
+from impl.staging import Labels
+from impl.training.optimizers import optimizer
+from impl.training.settings import TrainSettings
+
+__all__ = ["named_shardings", "state_placements"]
+
+
+def named_shardings(state: nnx.State, mesh: Mesh | AbstractMesh, rules: Rules) -> nnx.State:
+    """`state` with a NamedSharding in every Variable instead of its value."""
+
+    def sharded(variable: nnx.Variable) -> nnx.Variable:
+        names = variable.get_metadata().get("out_sharding") or ()
+        with nnx.logical_axis_rules(tuple(assigned(names, rules).items())):
+            spec = nnx.get_partition_spec(variable).get_value()
+        return variable.replace(NamedSharding(mesh, spec))
+
+    return jax.tree.map(sharded, state, is_leaf=lambda node: isinstance(node, nnx.Variable))
+
+
+def state_placements(
+    build: Callable[..., nnx.Module],
+    layout: str,
+    config: ModelConfig,
+    settings: TrainSettings,
+    mesh: Mesh | AbstractMesh,
+    rules: Rules,
+) -> dict[str, Placement]:
+    """Neutral name -> where that leaf of a fresh train state lives. Nothing is allocated.
+
+    Streams of random keys, which only this side keeps, are left out.
+    """
+    state = nnx.state(abstract_state(build, optimizer(settings), config))
+    name = state_name(Labels(addresses(config, layout)))
+
+    def by_name(values: dict[tuple[str, ...], Any]) -> dict[str, Any]:
+        found = {name(path): value for path, value in values.items()}
+        return {label: value for label, value in found.items() if not label.startswith(STREAMS)}
+
+    shardings = by_name(state_paths(named_shardings(state, mesh, rules)))
+    return placements(by_name(state_paths(state)), by_name(logical_axes(state)), shardings)
