@@ -21,7 +21,8 @@ class DiscoveryError(ValueError):
 class Ticket:
     """What a worker needs to make and judge one case. `folder` is the scenarios folder, "" for a pair's own scenarios.
 
-    relation: index into Scenario.relation, -1 for a parity. seconds, gibibytes: the worker's limits.
+    relation: index into Scenario.relation, -1 for a parity. seconds, gibibytes, devices: the worker's limits, and how
+    many devices it has.
     """
 
     case: str
@@ -34,6 +35,7 @@ class Ticket:
     seconds: float
     gibibytes: float
     relation: int = -1
+    devices: int = 1
 
 
 def discover(folder: Path) -> dict[str, Scenario]:
@@ -89,6 +91,7 @@ def expand(name: str, scenario: Scenario, *, pair: str = "", folder: str = "") -
                     quick=not scenario.quick or label in scenario.quick,
                     seconds=scenario.seconds,
                     gibibytes=scenario.gibibytes,
+                    devices=scenario.devices,
                     relation=relation,
                 )
             )

@@ -41,7 +41,7 @@ class Scenario:
         dropout and other noise is compared exactly; see `harness.randomness`.
     allow: allowances, each with its reason.
     faults: ids of catalogue faults that this scenario has been seen to catch.
-    seconds, gibibytes: limits of one case's worker.
+    seconds, gibibytes: limits of one case's worker. devices: more than 1 gives it that many fake ones on the CPU.
     quick: labels of the cases that the quick subset runs; empty means all.
     """
 
@@ -58,4 +58,5 @@ class Scenario:
     faults: tuple[str, ...] = ()
     seconds: float = 600.0
     gibibytes: float = 8.0
+    devices: int = 1
     quick: tuple[str, ...] = ()

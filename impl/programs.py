@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from impl import fp8_programs, lifecycle, preference_programs, serving_programs
+from impl import fp8_programs, lifecycle, preference_programs, serving_programs, sharding_programs
 from impl.config import ModelConfig
 from impl.experts import only_chooses
 from impl.inputs import FIELDS, batches
@@ -238,4 +238,7 @@ _PROGRAMS: dict[str, Callable[..., Channels]] = {
     "full": serving_programs.full,
     "dpo": preference_programs.dpo,
     "dpo_resume": preference_programs.dpo_resume,
+    "sharded": sharding_programs.sharded,
+    "sharded_train": sharding_programs.sharded_train,
+    "single_train": sharding_programs.single_train,
 }

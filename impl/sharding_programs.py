@@ -1,4 +1,7 @@
-"""Where a model's train state lives on a mesh, on any side: what `harness shardings` asks."""
+"""Programs about devices: where state, batch, activations and cache live on a mesh, and training on it for real.
+
+Settings: "plan", a Plan; "config", "train", "rows", "steps" as in `impl.programs`. The devices are the process's own.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from impl.config import ModelConfig
+from impl.inputs import FIELDS
 from impl.requested import config_of, training_of
+from impl.serving_programs import SLOTS
+from impl.sharding.activations import held
 from impl.sharding.default import DEFAULT
 from impl.sharding.mesh import abstract_mesh
-from impl.sharding.placement import Placement
+from impl.sharding.placement import Placement, axes_of
+from impl.sharding.plan import Plan
 from impl.sharding.rules import Rules, read_rules
 from impl.sides import side
+from impl.training.objective import Batch
+from impl.training.settings import TrainSettings
 
-__all__ = ["rules_of", "shardings"]
+__all__ = ["rules_of", "sharded", "sharded_train", "shardings", "single_train"]
 
 Settings = Mapping[str, Any]
+Values = Mapping[str, np.ndarray]
+Channels = dict[str, dict[str, Any]]
 
 
 def shardings(name: str, settings: Settings, mesh: Mapping[str, int], rules: str) -> dict[str, Placement]:
@@ -30,3 +44,67 @@ def shardings(name: str, settings: Settings, mesh: Mapping[str, int], rules: str
 def rules_of(path: str) -> Rules:
     """The rules of a file, or the default ones for "". Raises ConfigError."""
     return read_rules(Path(path)) if path else DEFAULT
+
+
+def sharded(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """Where everything lies on the plan's mesh: the state before and after the steps, batch, activations, cache.
+
+    A leaf must lie where abstract shapes alone say that it will, and lie there still after the steps.
+    """
+    config, training, plan = config_of(settings), training_of(settings), settings["plan"]
+    trainer = side(name).ShardedTrainer(config, training, weights, plan, settings.get("key", 7))
+    before = trainer.placed()
+    for step in range(settings.get("steps", 1)):
+        trainer.step(_batch(inputs, step))
+    after = trainer.placed()
+    expected = _expected(name, config, training, plan)
+    cache = side(name).Engine.placements(config, settings.get("slots", SLOTS), trainer.mesh, plan.rules)
+    found = {
+        **{f"init/{leaf}": each for leaf, each in before.items()},
+        **{f"after/{leaf}": each for leaf, each in after.items()},
+        **{f"cache/{leaf}": each for leaf, each in cache.items()},
+    }
+    texts = {where: each.without(trainer.mesh.shape).text for where, each in found.items()}
+    rows = axes_of(trainer.batch_sharding, 2)
+    texts["batch"] = f"{plan.rules.batch} by {[[a for a in axes if trainer.mesh.shape[a] > 1] for axes in rows]}"
+    kept = {f"activations/{place:02}": text for place, text in enumerate(held(trainer.traced(_batch(inputs, 0))))}
+    stays = {f"{leaf} stays where it was": np.bool_(after.get(leaf) == each) for leaf, each in before.items()}
+    known = {f"{leaf} is known beforehand": np.bool_(before[leaf] == each) for leaf, each in expected.items()}
+    return {
+        "claims": {**stays, **known, "activations are held": np.bool_(bool(kept))},
+        "shardings": {where: np.str_(text) for where, text in (texts | kept).items()},
+    }
+
+
+def sharded_train(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """Steps on the plan's mesh: metrics of each, weights and slots after the last."""
+    return _trained(name, settings, weights, inputs, settings["plan"])
+
+
+def single_train(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """`sharded_train` on one of the devices."""
+    return _trained(name, settings, weights, inputs, Plan())
+
+
+def _trained(name: str, settings: Settings, weights: Values, inputs: Values, plan: Plan) -> Channels:
+    config, training = config_of(settings), training_of(settings)
+    trainer = side(name).ShardedTrainer(config, training, weights, plan, settings.get("key", 7))
+    losses = {}
+    for step in range(settings.get("steps", 1)):
+        metrics = trainer.step(_batch(inputs, step))
+        losses.update({f"step{step}/{key}": value for key, value in metrics.items()})
+    moved = trainer.weights()
+    claims = {f"{leaf} was trained": np.bool_(not np.array_equal(weights[leaf], moved[leaf])) for leaf in weights}
+    return {"claims": claims, "loss": losses, "updates": {**moved, **trainer.slots()}}
+
+
+def _expected(name: str, config: ModelConfig, training: TrainSettings, plan: Plan) -> dict[str, Placement]:
+    """What abstract shapes say of the leaves that the plan does not move further: all, or with ZeRO-1 all but slots."""
+    mesh = abstract_mesh(plan.mesh, plan.rules)
+    found = side(name).Trainer.placements(config, training, mesh, plan.rules)
+    slots = {leaf for leaf in found if leaf[:1].isdigit()} if plan.zero else set()
+    return {leaf: each for leaf, each in found.items() if leaf not in slots}
+
+
+def _batch(inputs: Values, step: int) -> Batch:
+    return Batch(*[inputs[f"step{step}/{field}"] for field in FIELDS])

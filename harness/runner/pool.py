@@ -21,7 +21,7 @@ from harness.discover import Ticket
 from harness.runner import process
 from harness.runner.process import Worker
 from harness.runner.stopping import stoppable
-from harness.runner.surroundings import surroundings
+from harness.runner.surroundings import surroundings, with_devices
 from harness.runner.work import Event, Work
 from harness.verdict import Ending, Verdict
 from harness.verdict_json import from_json
@@ -39,12 +39,13 @@ Told = Literal["started", "finished", "again"]
 
 @dataclass
 class _Desk:
-    """A worker and the ticket (by its index) that it is at; -1 while it waits. served: cases it has finished."""
+    """A worker of `devices` and the ticket (index) that it is at; -1 while it waits. served: cases it has finished."""
 
     worker: Worker
     at: int
     since: float
     deadline: float
+    devices: int
     served: int = 0
     began: bool = False
 
@@ -79,7 +80,7 @@ def run(tickets: Sequence[Ticket], jobs: int, work: Work, on_event: Callable[[Ev
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}: at least one worker is needed")
-    longest_first = sorted(range(len(tickets)), key=lambda index: -tickets[index].seconds)
+    longest_first = sorted(range(len(tickets)), key=lambda index: (-tickets[index].seconds, tickets[index].devices))
     with stoppable(), tempfile.TemporaryDirectory(prefix="harness-run-") as folder:
         room = _Room(
             tickets=tickets,
@@ -106,22 +107,26 @@ def _give_out(room: _Room) -> None:
     """Gives waiting tickets to idle or new workers, as far as `jobs` and memory allow."""
     while room.waiting:
         busy = [desk for desk in room.desks if desk.at >= 0]
-        due = room.tickets[room.waiting[0]].gibibytes
+        due, devices = room.tickets[room.waiting[0]].gibibytes, room.tickets[room.waiting[0]].devices
         claimed = sum(room.tickets[desk.at].gibibytes for desk in busy)
         if len(busy) >= room.jobs or (busy and claimed + due > room.memory):
             return
-        idle = next((desk for desk in room.desks if desk.at < 0), None)
-        # What earlier cases left in memory must not be charged to this one.
-        if idle and (idle.worker.process.poll() is not None or process.resident(idle.worker) > due / 2):
+        idle = min((desk for desk in room.desks if desk.at < 0), key=lambda desk: desk.devices != devices, default=None)
+        # What earlier cases left in memory must not be charged to this one, and devices are counted at the start.
+        unfit = idle and (idle.devices != devices or process.resident(idle.worker) > due / 2)
+        if idle and (unfit or idle.worker.process.poll() is not None):
             _dismiss(room, idle)
             idle = None
         _assign(room, idle, room.waiting.popleft())
 
 
 def _assign(room: _Room, idle: _Desk | None, index: int) -> None:
-    desk = idle or _Desk(worker=process.start(room.folder, room.environment), at=index, since=0.0, deadline=0.0)
     if idle is None:
-        room.desks.append(desk)
+        devices = room.tickets[index].devices
+        worker = process.start(room.folder, with_devices(room.environment, devices))
+        idle = _Desk(worker=worker, at=index, since=0.0, deadline=0.0, devices=devices)
+        room.desks.append(idle)
+    desk = idle
     desk.at, desk.began, desk.since = index, False, time.monotonic()
     desk.deadline = desk.since + START_SECONDS
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["cache_folder", "surroundings"]
+__all__ = ["cache_folder", "surroundings", "with_devices"]
 
 DEFAULTS = {
     "JAX_PLATFORMS": "cpu",
@@ -30,3 +30,11 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
     """A worker's environment, given the parent's."""
     return {**DEFAULTS, "JAX_COMPILATION_CACHE_DIR": str(cache_folder(environment)), **environment}
+
+
+def with_devices(environment: Mapping[str, str], devices: int) -> dict[str, str]:
+    """`environment` for a worker of `devices` devices: as it is for 1, else on the CPU, split into that many."""
+    if devices == 1:
+        return dict(environment)
+    flags = f"{environment.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    return {**environment, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.strip()}

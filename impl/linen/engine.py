@@ -9,14 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.sharding import AbstractMesh, Mesh
 
 from impl.config import ModelConfig
+from impl.linen.sharding import named_shardings
 from impl.linen.transformer import Transformer
 from impl.names import addresses, scatter
 from impl.serving.engine import ServingEngine
 from impl.serving.kv import Mode
+from impl.serving.layout import cache_addresses
 from impl.serving.staging import Abstract, staged_engine
 from impl.serving.steps import Forward
+from impl.sharding.placement import Placement, placements
+from impl.sharding.rules import Rules
 from impl.staging import Labels, Staged, named
 from impl.trees import flat_axes, nested, overlay
 
@@ -50,6 +55,15 @@ class Engine(ServingEngine):
     def staged(cls, config: ModelConfig, slots: int) -> dict[str, Staged]:
         """The verbs on abstract values."""
         return staged_engine(_Abstract(config, slots), config, slots)
+
+    @classmethod
+    def placements(
+        cls, config: ModelConfig, slots: int, mesh: Mesh | AbstractMesh, rules: Rules
+    ) -> dict[str, Placement]:
+        """Where each leaf of a cache for `slots` slots lives on `mesh`, by neutral name."""
+        boxed, label = _abstract(config, slots)["cache"], Labels(cache_addresses(config, cls.layout)).parameter
+        axes = {label(path): names for path, names in flat_axes(nn.get_partition_spec(boxed)).items()}
+        return placements(named(nn.unbox(boxed), label), axes, named(named_shardings(boxed, mesh, rules), label))
 
 
 class _Abstract(Abstract):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from impl import initializers, remat
 from impl.config import ModelConfig
 from impl.head import finish, rounded_table
+from impl.linen.activations import constrained
 from impl.linen.blocks import BLOCK_CLASSES, Cycle
 from impl.linen.layers import block_norm, dense, dropout
 from impl.math.head import tied_logits
 from impl.serving.kv import Mode
+from impl.sharding.activations import HIDDEN, LOGITS
 from impl.stacks import Group, groups
 from impl.statistics import COLLECTION
 
@@ -25,6 +28,7 @@ class Decoder(nn.Module):
     config: ModelConfig
     mode: Mode = "train"
     deterministic: bool = True
+    mesh: Mesh | None = None
 
     def setup(self) -> None:
         if not self.config.logits_via_embedding:
@@ -61,14 +65,15 @@ class Decoder(nn.Module):
 
     def _looped(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         if group.form == "block":
-            return self._block(group, group.kinds, group.name)(x, positions, segment_ids)
+            return constrained(self._block(group, group.kinds, group.name)(x, positions, segment_ids), HIDDEN, self.mesh)
         for layer, kind in zip(group.layers, group.kinds, strict=True):
             x = self._block(group, (kind,), f"{group.name}_{layer}")(x, positions, segment_ids)
+            x = constrained(x, HIDDEN, self.mesh)
         return x
 
     def _scanned(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         def step(block: nn.Module, carry: jax.Array, at: jax.Array, segments: jax.Array) -> tuple[jax.Array, None]:
-            return block(carry, at, segments), None
+            return constrained(block(carry, at, segments), HIDDEN, self.mesh), None
 
         scan = nn.scan(
             step,
@@ -88,17 +93,20 @@ class Transformer(nn.Module):
     config: ModelConfig
     mode: Mode = "train"
     deterministic: bool = True
+    mesh: Mesh | None = None
 
     def setup(self) -> None:
         self.token_embedder = embed(self.config, "token_embedder", self.config.vocab_size)
-        self.decoder = Decoder(self.config, self.mode, self.deterministic)
+        self.decoder = Decoder(self.config, self.mode, self.deterministic, self.mesh)
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
-        return self._finished(self.decoder(self.token_embedder(tokens), positions, segment_ids))
+        x = self.decoder(constrained(self.token_embedder(tokens), HIDDEN, self.mesh), positions, segment_ids)
+        return constrained(self._finished(x), LOGITS, self.mesh)
 
     def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         """The last hidden state [B, T, E]: what the head makes logits of."""
-        return self.decoder.hidden(self.token_embedder(tokens), positions, segment_ids)
+        x = constrained(self.token_embedder(tokens), HIDDEN, self.mesh)
+        return self.decoder.hidden(x, positions, segment_ids)
 
     def head(self, x: jax.Array) -> jax.Array:
         """The last hidden state [B, T, E] -> logits [B, T, V]. It reads the parameters of `head_params` only."""

@@ -8,15 +8,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import AbstractMesh, Mesh
 
 from impl.config import ModelConfig
 from impl.names import addresses, scatter
+from impl.nnx.sharding import named_shardings
 from impl.nnx.state import filled, logical_axes, state_paths
 from impl.nnx.transformer import Transformer
 from impl.serving.engine import ServingEngine
 from impl.serving.kv import Mode
+from impl.serving.layout import cache_addresses
 from impl.serving.staging import Abstract, staged_engine
 from impl.serving.steps import Forward
+from impl.sharding.placement import Placement, placements
+from impl.sharding.rules import Rules
 from impl.staging import Labels, Staged
 from impl.trees import flat
 
@@ -59,6 +64,16 @@ class Engine(ServingEngine):
     def staged(cls, config: ModelConfig, slots: int) -> dict[str, Staged]:
         """The verbs on abstract values."""
         return staged_engine(_Abstract(config, slots), config, slots)
+
+    @classmethod
+    def placements(
+        cls, config: ModelConfig, slots: int, mesh: Mesh | AbstractMesh, rules: Rules
+    ) -> dict[str, Placement]:
+        """Where each leaf of a cache for `slots` slots lives on `mesh`, by neutral name."""
+        cache, label = _parts(config, slots).cache, Labels(cache_addresses(config, cls.layout)).parameter
+        axes = {label(path): names for path, names in logical_axes(cache).items()}
+        shardings = {label(path): each for path, each in state_paths(named_shardings(cache, mesh, rules)).items()}
+        return placements({label(path): leaf for path, leaf in state_paths(cache).items()}, axes, shardings)
 
 
 class _Abstract(Abstract):

@@ -7,12 +7,12 @@ ordered list of rules gives its own names (`impl.sharding.rules.assigned`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from flax import nnx
-from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from impl.config import ModelConfig
 from impl.names import addresses
@@ -24,7 +24,10 @@ from impl.staging import Labels
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 
-__all__ = ["named_shardings", "state_placements"]
+__all__ = ["named_shardings", "spec_of", "state_placements", "without_streams"]
+
+
+Path = tuple[str, ...]
 
 
 def named_shardings(state: nnx.State, mesh: Mesh | AbstractMesh, rules: Rules) -> nnx.State:
@@ -32,11 +35,22 @@ def named_shardings(state: nnx.State, mesh: Mesh | AbstractMesh, rules: Rules) -
 
     def sharded(variable: nnx.Variable) -> nnx.Variable:
         names = variable.get_metadata().get("out_sharding") or ()
-        with nnx.logical_axis_rules(tuple(assigned(names, rules).items())):
+        with nnx.logical_axis_rules(tuple(assigned(names, rules.logical).items())):
             spec = nnx.get_partition_spec(variable).get_value()
         return variable.replace(NamedSharding(mesh, spec))
 
     return jax.tree.map(sharded, state, is_leaf=lambda node: isinstance(node, nnx.Variable))
+
+
+def spec_of(names: tuple[str, ...], rules: Rules) -> PartitionSpec:
+    """The partition spec of one array that is no Variable."""
+    return PartitionSpec(*(assigned(names, rules.logical)[name] for name in names))
+
+
+def without_streams(values: Mapping[Path, Any], name: Callable[[Path], str]) -> dict[str, Any]:
+    """`values` of a state by the names that `name` gives their paths, streams of random keys left out."""
+    found = {name(path): value for path, value in values.items()}
+    return {label: value for label, value in found.items() if not label.startswith(STREAMS)}
 
 
 def state_placements(
@@ -54,9 +68,5 @@ def state_placements(
     state = nnx.state(abstract_state(build, optimizer(settings), config))
     name = state_name(Labels(addresses(config, layout)))
 
-    def by_name(values: dict[tuple[str, ...], Any]) -> dict[str, Any]:
-        found = {name(path): value for path, value in values.items()}
-        return {label: value for label, value in found.items() if not label.startswith(STREAMS)}
-
-    shardings = by_name(state_paths(named_shardings(state, mesh, rules)))
-    return placements(by_name(state_paths(state)), by_name(logical_axes(state)), shardings)
+    shardings = without_streams(state_paths(named_shardings(state, mesh, rules)), name)
+    return placements(without_streams(state_paths(state), name), without_streams(logical_axes(state), name), shardings)

@@ -13,10 +13,12 @@ from impl import initializers, remat
 from impl.config import ModelConfig
 from impl.head import finish, rounded_table
 from impl.math.head import tied_logits
+from impl.nnx.activations import constrained
 from impl.nnx.blocks import BLOCK_CLASSES, Cycle
 from impl.nnx.fp8 import DIFFERENTIATED, Overwritten
 from impl.nnx.layers import block_norm, dense, dropout, partitioned
 from impl.serving.kv import Mode
+from impl.sharding.activations import HIDDEN, LOGITS
 from impl.stacks import Group, groups
 
 __all__ = ["Decoder", "Transformer", "embed", "logits"]
@@ -57,6 +59,7 @@ class Decoder(nnx.Module):
         if self.config.remat_policy == "none":
             for layer in layers:
                 x = layer(x, positions, segment_ids, mode)
+                x = constrained(x, HIDDEN)
             return x
         for layer in layers:
             graphdef, params, rest = nnx.split(layer, DIFFERENTIATED, ...)
@@ -79,11 +82,24 @@ class Decoder(nnx.Module):
         return x
 
     def _rematerialised(self, group: Group, body: Callable[..., Any]) -> Callable[..., Any]:
+        return _held(self._recomputed(group, body))
+
+    def _recomputed(self, group: Group, body: Callable[..., Any]) -> Callable[..., Any]:
         name = self.config.remat_policy
         if name == "none":
             return body
         # Under scan XLA cannot merge the recomputation with the forward pass, so the barrier would only cost time.
         return jax.checkpoint(body, policy=remat.policy(name), prevent_cse=group.form != "scanned")
+
+
+def _held(body: Callable[..., Any]) -> Callable[..., Any]:
+    """`body` whose first result, the hidden state, is held to its logical names."""
+
+    def step(*args: Any) -> tuple[jax.Array, Any]:
+        x, rest = body(*args)
+        return constrained(x, HIDDEN), rest
+
+    return step
 
 
 def _block_step(graphdef: Any, mode: Mode) -> Callable[..., tuple[jax.Array, Any]]:
@@ -142,7 +158,10 @@ class Transformer(nnx.Module):
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train"
     ) -> jax.Array:
-        x = self.decoder(self.token_embedder(tokens), positions, segment_ids, mode)
+        x = self.decoder(constrained(self.token_embedder(tokens), HIDDEN), positions, segment_ids, mode)
+        return constrained(self._finished(x), LOGITS)
+
+    def _finished(self, x: jax.Array) -> jax.Array:
         if self.config.logits_via_embedding:
             return logits(self.config, self.token_embedder, x)
         return finish(x, self.config)
@@ -151,7 +170,8 @@ class Transformer(nnx.Module):
         self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train"
     ) -> jax.Array:
         """The last hidden state [B, T, E]: what the head makes logits of."""
-        return self.decoder.hidden(self.token_embedder(tokens), positions, segment_ids, mode)
+        x = constrained(self.token_embedder(tokens), HIDDEN)
+        return self.decoder.hidden(x, positions, segment_ids, mode)
 
     @property
     def head_module(self) -> nnx.Module:

@@ -26,6 +26,18 @@ class Placement(NamedTuple):
     size: int
     memory: str
 
+    def without(self, sizes: Mapping[str, int]) -> Placement:
+        """The same without mesh axes of size 1, which shard nothing."""
+        return self._replace(spec=tuple(tuple(axis for axis in axes if sizes[axis] > 1) for axes in self.spec))
+
+    @property
+    def text(self) -> str:
+        """All of it in a line: "(embed, mlp) by (fsdp+expert, tensor): [5,22] of [20,44], 440 bytes"."""
+        by = ", ".join("+".join(axes) or "-" for axes in self.spec)
+        shard, shape = (f"[{','.join(map(str, sizes))}]" for sizes in (self.shard, self.shape))
+        names = ", ".join(self.logical)
+        return f"({names}) by ({by}): {shard} of {shape}, {self.size} bytes, {self.memory} memory"
+
 
 def placements(
     leaves: Mapping[str, Any], names: Mapping[str, tuple[Any, ...]], shardings: Mapping[str, NamedSharding]

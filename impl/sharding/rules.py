@@ -42,15 +42,15 @@ class Rules:
             raise ConfigError(f"{self.name}: {problem}")
 
 
-def assigned(names: Sequence[str | None], rules: Rules) -> dict[str, Axes]:
-    """Logical name -> mesh axes for one array whose axes are called `names`.
+def assigned(names: Sequence[str | None], logical: Sequence[tuple[str, Axes]]) -> dict[str, Axes]:
+    """Logical name -> mesh axes for one array whose axes are called `names`, by the rules `logical`.
 
     Rules are tried in order. One applies if its name is among `names`, has nothing assigned yet, and no mesh axis of
     the rule is in use by another name. A name that no rule fits is replicated: ().
     """
     found: dict[str, Axes] = {}
     used: set[str] = set()
-    for name, axes in rules.logical:
+    for name, axes in logical:
         if name in names and name not in found and used.isdisjoint(axes):
             found[name] = axes
             used.update(axes)

@@ -53,7 +53,7 @@ RULES = (
     Rule(room="scenarios", never=(*FRAMEWORKS, "numpy", "examples", "tests"), because="a scenario is data"),
 )
 
-SCENARIO_MAY = ("harness", "impl.config", "impl.presets", "impl.tiny", "impl.training.settings")
+SCENARIO_MAY = ("harness", "impl.config", "impl.presets", "impl.sharding.plan", "impl.tiny", "impl.training.settings")
 
 
 def imported(source: str, module: str) -> Iterator[Import]:

@@ -13,6 +13,7 @@ from harness.faults.catalogue import (
     preference,
     routing,
     serving,
+    shardings,
     tiling,
     training,
     variations,
@@ -40,6 +41,7 @@ CATALOGUE = Catalogue(
         *experts.FAULTS,
         *preference.FAULTS,
         *fp8.FAULTS,
+        *shardings.FAULTS,
     ),
     variations=variations.VARIATIONS,
 )

@@ -68,11 +68,11 @@ def test_a_file_is_read_in_order(written):
 
 def test_the_first_rule_that_fits_counts_and_a_conflict_falls_back(written):
     rules = read_rules(written(GOOD))
-    assert assigned(("embed", "kv"), rules) == {"embed": ("fsdp", "tensor"), "kv": ()}
-    assert assigned(("embed", "mlp"), rules) == {"embed": ("fsdp", "tensor"), "mlp": ()}
+    assert assigned(("embed", "kv"), rules.logical) == {"embed": ("fsdp", "tensor"), "kv": ()}
+    assert assigned(("embed", "mlp"), rules.logical) == {"embed": ("fsdp", "tensor"), "mlp": ()}
     later = Rules(name="later", mesh_axes=rules.mesh_axes, logical=rules.logical[1:])
-    assert assigned(("embed", "mlp"), later) == {"embed": ("fsdp",), "mlp": ("tensor",)}
-    assert assigned(("unheard_of", None, "mlp"), rules) == {"unheard_of": (), "mlp": ("tensor",)}
+    assert assigned(("embed", "mlp"), later.logical) == {"embed": ("fsdp",), "mlp": ("tensor",)}
+    assert assigned(("unheard_of", None, "mlp"), rules.logical) == {"unheard_of": (), "mlp": ("tensor",)}
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -86,7 +86,7 @@ def test_the_order_is_resolved_as_flax_resolves_it(seed):
     rules = Rules(name=f"drawn {seed}", mesh_axes=axes, logical=logical)
     for _ in range(10):
         names = tuple(map(str, random.permutation([*words, "unruled"])[: random.integers(1, 5)]))
-        found = assigned(names, rules)
+        found = assigned(names, rules.logical)
         assert [found[name] for name in names] == by_flax(names, rules), (names, logical)
 
 
@@ -103,9 +103,9 @@ def test_the_default_rules_say_what_maxtext_says():
     names = {row.axes for name in FAMILIES for row in declare(family(name))} | set(ACTIVATIONS)
     assert len(names) > 15
     for each in names:
-        assert assigned(each, DEFAULT) == assigned(each, theirs), each
+        assert assigned(each, DEFAULT.logical) == assigned(each, theirs.logical), each
     for name, _ in DEFAULT.logical:
-        assert assigned((name,), DEFAULT) == assigned((name,), theirs), name
+        assert assigned((name,), DEFAULT.logical) == assigned((name,), theirs.logical), name
 
 
 @pytest.mark.parametrize("name", ["default", "pure-fsdp", "shard-exp-on-fsdp"])
@@ -114,7 +114,7 @@ def test_maxtexts_files_are_read(name):
     if not data:
         pytest.skip("HARNESS_DATA is not set: it names the folder with maxtext/rules")
     rules = read_rules(Path(data) / "maxtext" / "rules" / f"{name}.yml")
-    assert assigned(("embed", "q_heads"), rules)["embed"][0] == "fsdp"
+    assert assigned(("embed", "q_heads"), rules.logical)["embed"][0] == "fsdp"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""A Linen model trained on a mesh: the state placed by its boxes' names, the step compiled for those placements."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import NamedSharding
+
+from impl.config import ModelConfig
+from impl.linen.sharding import named_shardings
+from impl.linen.staging import state_name
+from impl.linen.state import abstract_state
+from impl.linen.train import train_step
+from impl.linen.trainer import Trainer
+from impl.sharding.mesh import device_mesh
+from impl.sharding.placement import Placement, placements
+from impl.sharding.plan import Plan
+from impl.sharding.zero import over_data
+from impl.staging import Labels
+from impl.staging import named as by_name
+from impl.training.objective import Batch
+from impl.training.optimizers import optimizer
+from impl.training.settings import TrainSettings
+from impl.trees import flat_axes
+
+__all__ = ["ShardedTrainer"]
+
+
+class ShardedTrainer(Trainer):
+    """A Trainer whose state and batches lie on `plan`'s mesh, and stay where they are from step to step."""
+
+    def __init__(
+        self, config: ModelConfig, settings: TrainSettings, weights: Mapping[str, np.ndarray], plan: Plan, seed: int = 0
+    ):
+        super().__init__(config, settings, weights, seed)
+        self.plan = plan
+        self.mesh = device_mesh(plan.mesh, plan.rules, plan.axis_types)
+        self._boxed = abstract_state(self.model(config), optimizer(settings), config)
+        named = named_shardings(self._boxed, self.mesh, plan.rules)
+        slots = named.opt_state
+        if plan.zero:
+            slots = jax.tree.map(lambda s, x: over_data(s, x.shape), slots, self.state.opt_state)
+        # Into this very state: another one's functions are not equal to its own.
+        shardings = self.state.replace(step=named.step, params=named.params, opt_state=slots)
+        whole = NamedSharding(self.mesh, jax.sharding.PartitionSpec())
+        rows = NamedSharding(self.mesh, nn.logical_to_mesh_axes(plan.rules.batch, plan.rules.logical))
+        self.state = jax.device_put(self.state, shardings)
+        self._step = jax.jit(
+            train_step(self.model(config, deterministic=config.dropout_rate == 0.0, mesh=self.mesh), settings),
+            in_shardings=(shardings, rows, whole),
+            out_shardings=(shardings, whole),
+            donate_argnums=0,
+        )
+        self.batch_sharding = rows
+
+    @contextlib.contextmanager
+    def on_mesh(self) -> Iterator[None]:
+        """Within it, names of activations mean something."""
+        with nn.logical_axis_rules(self.plan.rules.logical):
+            yield
+
+    def step(self, batch: Batch) -> dict[str, np.ndarray]:
+        """As a Trainer's."""
+        with self.on_mesh():
+            return super().step(batch)
+
+    def placed(self) -> dict[str, Placement]:
+        """Where each leaf of the state lies now, by neutral name."""
+        name = state_name(Labels(self.table))
+        axes = {name(path): names for path, names in flat_axes(nn.get_partition_spec(self._boxed)).items()}
+        leaves = by_name(self.state, name)
+        return placements(leaves, axes, {label: leaf.sharding for label, leaf in leaves.items()})
+
+    def traced(self, batch: Batch) -> Any:
+        """The jaxpr of the step, with its constraints."""
+        with self.on_mesh(), jax.default_matmul_precision(self.config.matmul_precision):
+            return self._step.trace(self.state, batch, self.key).jaxpr

@@ -1,0 +1,45 @@
+"""Logical names of the activations that both sides hold to a sharding, and how to read what a step holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+__all__ = ["HIDDEN", "LOGITS", "held"]
+
+HIDDEN = ("activation_batch", "activation_length", "activation_embed")
+"""Of the residual stream [B, T, E], before the first block and after each."""
+
+LOGITS = ("activation_embed_and_logits_batch", "activation_length", "activation_vocab")
+"""Of the logits [B, T, V]."""
+
+
+def held(jaxpr: Any) -> tuple[str, ...]:
+    """Every sharding constraint that a traced step holds a value to, in order: dtype, shape and mesh axes as text.
+
+    Mesh axes of size 1 are left out. Inner functions are entered; what a transposition repeats is listed again.
+    """
+    return tuple(_held(jaxpr.jaxpr if hasattr(jaxpr, "jaxpr") else jaxpr))
+
+
+def _held(jaxpr: Any) -> Iterator[str]:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "sharding_constraint":
+            value, sharding = equation.invars[0].aval, equation.params["sharding"]
+            yield f"{value.str_short()} {_axes(sharding, value.ndim)}"
+        for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                yield from held(inner)
+
+
+def _is_jaxpr(node: Any) -> bool:
+    return hasattr(node, "eqns") or hasattr(getattr(node, "jaxpr", None), "eqns")
+
+
+def _axes(sharding: Any, rank: int) -> str:
+    spec = (*sharding.spec, *[None] * (rank - len(sharding.spec)))
+    parts = [() if entry is None else (entry,) if isinstance(entry, str) else entry for entry in spec]
+    kept = ["+".join(axis for axis in axes if sharding.mesh.shape[axis] > 1) or "-" for axes in parts]
+    return f"({', '.join(kept)})"
