@@ -71,7 +71,7 @@ def sharded(name: str, settings: Settings, weights: Values, inputs: Values) -> C
     stays = {f"{leaf} stays where it was": np.bool_(after.get(leaf) == each) for leaf, each in before.items()}
     known = {f"{leaf} is known beforehand": np.bool_(before[leaf] == each) for leaf, each in expected.items()}
     return {
-        "claims": {**stays, **known, "activations are held": np.bool_(bool(kept))},
+        "claims": {**stays, **known, **_said(trainer, plan), "activations are held": np.bool_(bool(kept))},
         "shardings": {where: np.str_(text) for where, text in (texts | kept).items()},
     }
 
@@ -95,7 +95,20 @@ def _trained(name: str, settings: Settings, weights: Values, inputs: Values, pla
         losses.update({f"step{step}/{key}": value for key, value in metrics.items()})
     moved = trainer.weights()
     claims = {f"{leaf} was trained": np.bool_(not np.array_equal(weights[leaf], moved[leaf])) for leaf in weights}
+    claims |= _said(trainer, plan)
     return {"claims": claims, "loss": losses, "updates": {**moved, **trainer.slots()}}
+
+
+def _said(trainer: Any, plan: Plan) -> dict[str, np.bool_]:
+    """Under explicit axes, a claim for every leaf that is split: its type says so."""
+    if plan.axis_types != "explicit":
+        return {}
+    placed = {leaf: each.without(trainer.mesh.shape) for leaf, each in trainer.placed().items()}
+    return {
+        f"the type of {leaf} says how it is sharded": np.bool_(trainer.typed()[leaf])
+        for leaf, each in placed.items()
+        if any(each.spec)
+    }
 
 
 def _expected(name: str, config: ModelConfig, training: TrainSettings, plan: Plan) -> dict[str, Placement]:

@@ -20,6 +20,7 @@ SCENARIO = Scenario(
         "tensor-context": {"plan": Plan(mesh={"tensor": 2, "context": 2})},
     },
     devices=8,
+    gibibytes=4.0,
     quick=("data",),
     faults=("both_share_rows_twice",),
 )

@@ -6,22 +6,23 @@ from impl.tiny import family
 from impl.training.settings import TrainSettings
 
 CALM = TrainSettings(adam_eps=1e-4)
-CONFIG = family("qwen3", vocab_size=260, scan_layers=True)
+SMALL = family("llama2", vocab_size=260, num_decoder_layers=1)
 
 SCENARIO = Scenario(
     why="the same placements must give the same numbers: a reduction over the wrong devices is a wrong gradient",
     program="sharded_train",
-    settings={"rows": 8, "steps": 2, "config": CONFIG, "train": CALM},
+    settings={"rows": 8, "steps": 2, "config": SMALL, "train": CALM},
     matrix={
-        "fsdp-tensor": {"plan": Plan(mesh={"fsdp": 2, "tensor": 2, "expert": 2})},
-        "data": {"plan": Plan(mesh={"data": 8})},
-        "context": {"plan": Plan(mesh={"context": 2, "fsdp": 4})},
+        "explicit": {"plan": Plan(mesh={"fsdp": 2, "tensor": 2, "expert": 2}, axis_types="explicit")},
+        "context": {"plan": Plan(mesh={"context": 2, "fsdp": 2})},
         "zero-accumulated": {
+            "config": family("qwen3", vocab_size=260, scan_layers=True),
             "plan": Plan(mesh={"data": 2, "fsdp": 2, "tensor": 2}, zero=1),
             "train": TrainSettings(adam_eps=1e-4, gradient_accumulation_steps=2),
         },
     },
     devices=8,
+    gibibytes=4.0,
     quick=("zero-accumulated",),
     faults=("accumulation_contiguous",),
 )

@@ -28,6 +28,7 @@ SCENARIO = Scenario(
         },
     },
     devices=8,
+    gibibytes=4.0,
     quick=("fsdp-tensor-scan1", "zero-accumulated"),
     faults=("nnx_rules_last_wins",),
 )

@@ -17,15 +17,19 @@ from harness.golden.extension import in_folder
 from harness.prepare import prepare
 from harness.registry import load_pair
 from harness.replay import observed
+from harness.runner import Work, run
 from tests.test_house import ROOT
 
 SCENARIOS = discover(ROOT / "scenarios")
 
-TICKETS = {
+FIRST = {
     ticket.case: ticket
     for name, scenario in SCENARIOS.items()
     for ticket in [next(t for t in expand(name, scenario, folder=str(ROOT / "scenarios")) if t.quick)]
 }
+TICKETS = {case: ticket for case, ticket in FIRST.items() if ticket.devices == 1}
+SPREAD = {case: ticket for case, ticket in FIRST.items() if ticket.devices > 1 and ticket.relation < 0}
+"""Cases of many devices, which this process has not. Relations among them take minutes: `harness run` runs those."""
 
 
 @pytest.fixture
@@ -49,3 +53,11 @@ def test_both_sides_agree_with_each_other_and_with_the_golden(ticket, golden):
     assert left == golden(name=f"{ticket.scenario}/{case.golden}")
     if ticket.relation < 0:
         assert right == golden(name=f"{ticket.scenario}/{case.golden}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ticket", SPREAD.values(), ids=list(SPREAD))
+def test_cases_of_many_devices_pass_in_a_worker_of_their_own(ticket):
+    (verdict,) = run([ticket], 1, Work(goldens=str(ROOT / "goldens")), lambda event: None)
+    assert verdict.passed, verdict.detail
+    assert verdict.environment.device.startswith(f"{ticket.devices} x ")

@@ -77,6 +77,8 @@ def _ticket(catalogue: Catalogue, case: str) -> Ticket:
     known = {ticket.case: ticket for ticket in tickets(catalogue, tuple(catalogue.scenarios))}
     if case not in known:
         raise unknown("case", case, known)
+    if known[case].devices > 1:
+        raise UsageError(f"{case} runs on {known[case].devices} fake devices: a file that stands alone has one of them")
     return known[case]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -13,7 +16,7 @@ from impl.math.gates import gate
 from impl.math.norm import apply_scale
 from impl.params import input_projections
 
-__all__ = ["LayerNorm", "Mlp", "RMSNorm", "block_norm", "dense", "dropout"]
+__all__ = ["LayerNorm", "Mlp", "Named", "RMSNorm", "block_norm", "boxed", "dense", "dropout"]
 
 
 class RMSNorm(nn.Module):
@@ -73,6 +76,23 @@ def block_norm(config: ModelConfig, name: str, epsilon: float) -> nn.Module:
     )
 
 
+class Named(nn.LogicallyPartitioned):
+    """A box of logical names that constrains nothing when it is opened.
+
+    nn.DenseGeneral opens the box of a kernel that it has flattened to two axes; wherever a mesh is known, as inside
+    explicit axes, Flax's own box would then hold those two to the names of all axes, and fail.
+    """
+
+    def unbox(self, *_ignored: Any, **_more: Any) -> Any:
+        """What is in the box."""
+        return self.value
+
+
+def boxed(first: Callable[..., Any], axes: tuple[str, ...]) -> Callable[..., Named]:
+    """`first`, an initializer, with its result in a box that names its axes."""
+    return lambda *args: Named(first(*args), axes)
+
+
 def dense(
     config: ModelConfig,
     name: str,
@@ -89,8 +109,8 @@ def dense(
         use_bias=bias,
         dtype=jnp.dtype(config.dtype),
         param_dtype=jnp.dtype(config.weight_dtype),
-        kernel_init=nn.with_logical_partitioning(first, axes),
-        bias_init=nn.with_logical_partitioning(nn.initializers.zeros, axes[contracted:]),
+        kernel_init=boxed(first, axes),
+        bias_init=boxed(nn.initializers.zeros, axes[contracted:]),
         dot_general_cls=fp8.dot(config, axes),
         name=name,
     )

@@ -17,6 +17,7 @@ from impl.linen.staging import state_name
 from impl.linen.state import abstract_state
 from impl.linen.train import train_step
 from impl.linen.trainer import Trainer
+from impl.sharding.axes import typed, within
 from impl.sharding.mesh import device_mesh
 from impl.sharding.placement import Placement, placements
 from impl.sharding.plan import Plan
@@ -50,8 +51,10 @@ class ShardedTrainer(Trainer):
         whole = NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         rows = NamedSharding(self.mesh, nn.logical_to_mesh_axes(plan.rules.batch, plan.rules.logical))
         self.state = jax.device_put(self.state, shardings)
+        inside = device_mesh(plan.mesh, plan.rules, "auto")
+        model = self.model(config, deterministic=config.dropout_rate == 0.0, mesh=inside)
         self._step = jax.jit(
-            train_step(self.model(config, deterministic=config.dropout_rate == 0.0, mesh=self.mesh), settings),
+            within(plan, train_step(model, settings), (shardings, whole)),
             in_shardings=(shardings, rows, whole),
             out_shardings=(shardings, whole),
             donate_argnums=0,
@@ -75,6 +78,10 @@ class ShardedTrainer(Trainer):
         axes = {name(path): names for path, names in flat_axes(nn.get_partition_spec(self._boxed)).items()}
         leaves = by_name(self.state, name)
         return placements(leaves, axes, {label: leaf.sharding for label, leaf in leaves.items()})
+
+    def typed(self) -> dict[str, bool]:
+        """Whether the type of each leaf of the state says how it is sharded, by neutral name."""
+        return {label: typed(leaf) for label, leaf in by_name(self.state, state_name(Labels(self.table))).items()}
 
     def traced(self, batch: Batch) -> Any:
         """The jaxpr of the step, with its constraints."""

@@ -65,7 +65,8 @@ class Decoder(nn.Module):
 
     def _looped(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         if group.form == "block":
-            return constrained(self._block(group, group.kinds, group.name)(x, positions, segment_ids), HIDDEN, self.mesh)
+            x = self._block(group, group.kinds, group.name)(x, positions, segment_ids)
+            return constrained(x, HIDDEN, self.mesh)
         for layer, kind in zip(group.layers, group.kinds, strict=True):
             x = self._block(group, (kind,), f"{group.name}_{layer}")(x, positions, segment_ids)
             x = constrained(x, HIDDEN, self.mesh)

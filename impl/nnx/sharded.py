@@ -17,6 +17,7 @@ from impl.nnx.staging import state_name
 from impl.nnx.state import logical_axes, state_paths
 from impl.nnx.train import on_leaves, train_step
 from impl.nnx.trainer import Trainer
+from impl.sharding.axes import typed, within
 from impl.sharding.mesh import device_mesh
 from impl.sharding.placement import Placement, placements
 from impl.sharding.plan import Plan
@@ -44,8 +45,9 @@ class ShardedTrainer(Trainer):
         whole = NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         rows = NamedSharding(self.mesh, spec_of(plan.rules.batch, plan.rules))
         self._leaves = jax.device_put(self._leaves, leaves)
+        step = on_leaves(train_step(config, settings, self.graphdef), self._structure)
         self._step = jax.jit(
-            on_leaves(train_step(config, settings, self.graphdef), self._structure),
+            within(plan, step, (leaves, whole)),
             in_shardings=(leaves, rows),
             out_shardings=(leaves, whole),
             donate_argnums=0,
@@ -69,6 +71,11 @@ class ShardedTrainer(Trainer):
         leaves = without_streams(state_paths(self.state), name)
         axes = without_streams(logical_axes(self.state), name)
         return placements(leaves, axes, {label: leaf.sharding for label, leaf in leaves.items()})
+
+    def typed(self) -> dict[str, bool]:
+        """Whether the type of each leaf of the state says how it is sharded, by neutral name."""
+        leaves = without_streams(state_paths(self.state), state_name(Labels(self.table)))
+        return {label: typed(leaf) for label, leaf in leaves.items()}
 
     def traced(self, batch: Batch) -> Any:
         """The jaxpr of the step, with its constraints."""

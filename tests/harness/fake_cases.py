@@ -125,6 +125,9 @@ def _leave_a_trace(label: str, goldens: Path) -> None:
                 os._exit(9)
         case "mark":
             (goldens / f"used-{os.getpid()}").touch()
+        case "devices":
+            names = (os.environ["JAX_PLATFORMS"], os.environ.get("XLA_FLAGS", "-"), str(os.getpid()))
+            (goldens / f"devices-{len(list(goldens.iterdir()))}").write_text(" ".join(names))
         case "surroundings":
             names = ("JAX_PLATFORMS", "TF_CPP_MIN_LOG_LEVEL", "SOILED")
             (goldens / "surroundings").write_text(" ".join(os.environ.get(name, "-") for name in names))
