@@ -19,7 +19,7 @@ FAULTS = (
     Fault(
         id="nnx_rules_last_wins",
         title="NNX is handed ordered rules as they are: of two for a name it keeps the last",
-        source="MT:3.4",
+        source="FM71",
         channel="shardings",
         module="*",
         edits=(Edit(NNX, "tuple(assigned(names, rules.logical).items())", "rules.logical"),),
@@ -91,7 +91,7 @@ FAULTS = (
     Fault(
         id="linen_rules_ignored",
         title="Linen resolves its names without rules: everything is whole on every device",
-        source="MT:1.9",
+        source="FM75",
         channel="shardings",
         module="*",
         edits=(Edit(LINEN, "mesh, rules.logical)", "mesh, ((rules.mesh_axes[0], ()),))"),),
