@@ -40,7 +40,7 @@ def test_a_mesh_of_one_device_changes_no_bit(name, axis_types):
         ((4, 6), (None, None), (("data",), ())),
         ((3, 6), (None, None), ((), ("data",))),
         ((6, 8), ("fsdp", None), (("data", "fsdp"), ())),
-        ((3, 8), ("fsdp", None), ((), ("data",))),
+        ((3, 8), ("fsdp", None), (("fsdp",), ("data",))),
         ((4, 8), ("tensor", None), (("tensor",), ("data",))),
         ((4, 3), ("tensor", None), (("tensor",), ())),
         ((8, 8), (None, ("fsdp", "data")), ((), ("fsdp", "data"))),
