@@ -54,7 +54,7 @@ class ShardedTrainer(Trainer):
         inside = device_mesh(plan.mesh, plan.rules, "auto")
         model = self.model(config, deterministic=config.dropout_rate == 0.0, mesh=inside)
         self._step = jax.jit(
-            within(plan, train_step(model, settings), (shardings, whole)),
+            within(plan, train_step(model, settings, config), (shardings, whole)),
             in_shardings=(shardings, rows, whole),
             out_shardings=(shardings, whole),
             donate_argnums=0,
