@@ -24,5 +24,5 @@ SCENARIO = Scenario(
     devices=8,
     gibibytes=4.0,
     quick=("zero-accumulated",),
-    faults=("accumulation_contiguous",),
+    faults=("spread_accumulation_mean_of_means",),
 )

@@ -8,9 +8,8 @@ LINEN, NNX = "impl/linen/sharding.py", "impl/nnx/sharding.py"
 ON_MESH, LINEN_ON_MESH = "impl/nnx/sharded.py", "impl/linen/sharded.py"
 STACKED = "        return variable.replace(NamedSharding(mesh, spec))"
 STEP = "            return super().step(batch)"
-SHARED = STEP.replace(
-    "step(batch)", 'step(Batch(*[field[: len(field) // self.mesh.shape["data"]] for field in batch]))'
-)
+ROWS = 'field[[row % (len(field) // self.mesh.shape["data"]) for row in range(len(field))]]'
+SHARED = STEP.replace("step(batch)", f"step(Batch(*[{ROWS} for field in batch]))")
 
 SCAN1, SCAN0 = ("shardings", "fsdp-tensor-scan1"), ("shardings", "transposed-scan0")
 ZERO = ("shardings", "zero-accumulated")
@@ -133,11 +132,28 @@ FAULTS = (
     ),
     Fault(
         id="both_share_rows_twice",
-        title="both sides divide a batch by the data axis once more, and drop the rest of its rows",
+        title="both sides hand every part of the data axis the rows of the first",
         source="C2",
         channel="loss",
-        module="loss",
+        module="optimizer",
         edits=(Edit(ON_MESH, STEP, SHARED), Edit(LINEN_ON_MESH, STEP, SHARED)),
         scenarios=(("sharded_equals_single", "data"),),
+    ),
+    Fault(
+        id="spread_accumulation_mean_of_means",
+        title="on a mesh as off it, each microbatch weighs the same, however many tokens it has",
+        source="FM65",
+        channel="loss",
+        module="optimizer",
+        edits=(
+            Edit(
+                "impl/nnx/train.py",
+                "grads, (terms, rest) = differentiate(params, rest, part)\n",
+                "grads, (terms, rest) = differentiate(params, rest, part)\n"
+                "        grads = scaled(grads, terms.weights * count)\n",
+            ),
+            Edit("impl/nnx/train.py", "return scaled(total, terms.weights), terms, rest", "return total, terms, rest"),
+        ),
+        scenarios=(("sharded_train", "zero-accumulated"),),
     ),
 )

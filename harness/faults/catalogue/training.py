@@ -197,7 +197,7 @@ ACCUMULATION = (
         channel="loss",
         module="loss",
         edits=(Edit(TRAIN, "strided(field, count) for", "field.reshape(count, -1, *field.shape[1:]) for"),),
-        scenarios=(("gradient_accumulation", "one-empty-scan1"), ("sharded_train", "zero-accumulated")),
+        scenarios=(("gradient_accumulation", "one-empty-scan1"),),
     ),
     Fault(
         id="accumulation_mean_of_means",
