@@ -15,6 +15,7 @@ from impl.names import addresses
 from impl.sharding.placement import Placement, placements
 from impl.sharding.rules import Rules
 from impl.staging import Labels, named
+from impl.statistics import statistic_addresses
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 from impl.trees import flat, flat_axes
@@ -37,7 +38,7 @@ def state_placements(
 ) -> dict[str, Placement]:
     """Neutral name -> where that leaf of a fresh train state lives. Nothing is allocated."""
     boxed = abstract_state(model(config), optimizer(settings), config)
-    name = state_name(Labels(addresses(config, layout)))
+    name = state_name(Labels({**addresses(config, layout), **statistic_addresses(config, layout)}))
     axes = {name(path): names for path, names in flat_axes(nn.get_partition_spec(boxed)).items()}
     shardings = {name(path): sharding for path, sharding in flat(named_shardings(boxed, mesh, rules)).items()}
     return placements(named(nn.unbox(boxed), name), axes, shardings)

@@ -21,6 +21,7 @@ from impl.nnx.state import abstract_state, logical_axes, state_paths
 from impl.sharding.placement import Placement, placements
 from impl.sharding.rules import Rules, assigned
 from impl.staging import Labels
+from impl.statistics import statistic_addresses
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 
@@ -66,7 +67,7 @@ def state_placements(
     Streams of random keys, which only this side keeps, are left out.
     """
     state = nnx.state(abstract_state(build, optimizer(settings), config))
-    name = state_name(Labels(addresses(config, layout)))
+    name = state_name(Labels({**addresses(config, layout), **statistic_addresses(config, layout)}))
 
     shardings = without_streams(state_paths(named_shardings(state, mesh, rules)), name)
     return placements(without_streams(state_paths(state), name), without_streams(logical_axes(state), name), shardings)
