@@ -15,6 +15,6 @@ SCENARIO = Scenario(
         **{f"{name}-scan": {"config": family(name, scan_layers=True)} for name in FAMILIES},
         "yarn": {"config": family("mistral")},
     },
-    quick=("llama2", "gemma2-scan", "gpt3"),
+    quick=("gemma2-scan",),
     faults=("both_decode_without_window", "both_keep_padding"),
 )

@@ -30,6 +30,6 @@ SCENARIO = Scenario(
             "preference": PreferenceSettings(enable=True, formula="maxtext"),
         },
     },
-    quick=("llama2-scan1-smoothed", "gpt3-accumulated"),
+    quick=("llama2-scan1-smoothed",),
     faults=("dpo_prefix_counts", "dpo_reference_trained"),
 )

@@ -22,6 +22,6 @@ SCENARIO = Scenario(
             "train": TrainSettings(adam_eps=1e-4, gradient_accumulation_steps=2),
         },
     },
-    quick=("llama2", "dropout-scan1"),
+    quick=("dropout-scan1",),
     faults=("dpo_reference_not_restored",),
 )

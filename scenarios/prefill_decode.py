@@ -19,6 +19,6 @@ SCENARIO = Scenario(
         "bf16-gemma2-scan": {"config": family("gemma2", dtype="bfloat16", scan_layers=True)},
         "eleven-layers": {"config": family("llama2", num_decoder_layers=11)},
     },
-    quick=("llama2", "gemma2-scan", "gpt3", "bf16"),
+    quick=("llama2", "gemma2-scan", "gpt3"),
     faults=("cache_not_written_back", "cache_validity_ignored", "decode_window_ignored"),
 )

@@ -29,6 +29,6 @@ SCENARIO = Scenario(
     },
     devices=8,
     gibibytes=4.0,
-    quick=("fsdp-tensor-scan1", "zero-accumulated"),
+    quick=("fsdp-tensor-scan1",),
     faults=("nnx_rules_last_wins",),
 )

@@ -22,5 +22,5 @@ SCENARIO = Scenario(
         "sgd": {"config": family("llama3.1"), "train": TrainSettings(opt_type="sgd", learning_rate=0.1)},
     },
     faults=("moments_reset", "weight_decay_missing", "schedule_off_by_one"),
-    quick=("adamw", "adam_pax"),
+    quick=("adamw",),
 )

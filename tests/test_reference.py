@@ -29,7 +29,7 @@ from impl.trees import nested
 CASES = ("llama2_unscan_nnx", "llama31real_scan_linen", "gemma2w16_scan_linen", "qwen3real_unscan_linen")
 CASES += ("mixtralreal_scan_linen",)
 ELSEWHERE = {"deepseek2real_scan_nnx": "deepseek"}
-MIXED = Mixture.__dataclass_fields__.keys()
+MIXED = Mixture.__dataclass_fields__.keys() | {"amax_history_length"}
 CONFIG = family("gemma2", scan_layers=True, num_decoder_layers=2, param_scan_axis=0, round_tied_table=True)
 
 

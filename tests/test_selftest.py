@@ -54,7 +54,7 @@ def test_every_variation_is_a_model_that_can_be_built():
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_names_its_source(name):
-    assert re.fullmatch(r"(FM|B|S)\d\d?|MT:[0-9a-f]{7,}", FAULTS[name].source)
+    assert re.fullmatch(r"(FM|B|S|C)\d\d?|MT:[0-9a-f]{7,}", FAULTS[name].source)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -19,8 +18,6 @@ from harness.scenario import Run
 from tests.harness import tiny_pairs
 from tests.harness.fabricate import observation
 from tests.harness.tiny_pairs import LINEN, NNX, case_of, forward, linen_outputs, mixed_outputs, nnx_outputs, side
-
-MONITORED = hasattr(sys, "monitoring")
 
 
 def run(left: Side, right: Side):
@@ -183,6 +180,5 @@ def own_nnx_layer(weights, x):
     return {**seen, "third": Made()(seen["second"])}
 
 
-@pytest.mark.xfail(not MONITORED, reason="before Python 3.12 classes made by the program are not watched")
 def test_a_class_that_the_program_makes_is_seen():
     assert "declares linen, but forward traced linen and nnx" in refused(side("linen", "linen", own_nnx_layer), NNX)

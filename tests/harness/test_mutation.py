@@ -101,7 +101,7 @@ def test_a_sample_is_drawn_by_its_seed_alone_and_spread():
     assert drawn[4] == [mutant.id for mutant in sampled(every, len(files), 4)]
     assert len(set(map(tuple, drawn.values()))) == 6
     assert {mutant.file for mutant in sampled(every, len(files), 0)} == files
-    assert {mutant.operator for mutant in sampled(every, 80, 1)} == set(OPERATORS)
+    assert {mutant.operator for mutant in sampled(every, 160, 1)} == set(OPERATORS)
     assert sampled(every, 10**6, 0) == every
 
 

@@ -77,13 +77,13 @@ def test_a_pair_is_the_modules_own_object():
     assert load_pair("tests.harness.tiny_pairs:HONEST") is tiny_pairs.HONEST
 
 
-def test_impl_is_a_pair_of_five_sides():
+def test_impl_is_a_pair_of_six_sides():
     pair = load_pair("impl")
     assert pair.name == "impl"
     assert next(iter(pair.sides)) == "linen"
     assert {"linen", "nnx"} < pair.sides.keys()
     offered = {name: frozenset(each.programs) for name, each in pair.sides.items()}
-    assert len(pair.sides) == 5
+    assert len(pair.sides) == 6
     assert offered["linen"] == offered["nnx"]
     assert {"forward", "taps", "train", "structure"} <= offered["nnx"]
     assert [pair.sides[name].frameworks for name in ("linen", "nnx")] == [{"linen"}, {"nnx"}]

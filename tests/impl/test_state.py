@@ -32,6 +32,7 @@ class Speaking(nnx.Module):
     """A model so small that it runs uncompiled, which leaves an intermediate, counts its calls and draws dropout."""
 
     def __init__(self, config, *, rngs):
+        self.config = config
         self.table = nnx.Param(jax.random.normal(rngs.params(), (config.vocab_size, 5)) * 0.3)
         self.head = nnx.Param(jax.random.normal(rngs.params(), (5, config.vocab_size)) * 0.4)
         self.calls = nnx.BatchStat(jnp.asarray(4, jnp.int32))

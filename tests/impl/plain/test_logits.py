@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from impl.config import ModelConfig
+from impl.mixture import Mixture
 from impl.tiny import FAMILIES
 from tests.impl.plain.cases import CASES, SIDES, SWITCHES, WHOLE
 from tests.impl.plain.rulers import agree, exact_logits, logits_room, plain_logits
@@ -26,6 +27,9 @@ ELSEWHERE = {
     "remat_policy": "how a number is computed, not which",
     "max_target_length": "bounds what is asked for, changes nothing of it",
     "max_prefill_predict_length": "bounds what is asked for, changes nothing of it",
+    "quantization": "the plain model is exact",
+    "amax_history_length": "the plain model is exact",
+    **dict.fromkeys(Mixture.__dataclass_fields__, "the plain model has neither experts nor cycles of layers"),
     "pure_nnx": "chooses the side",
     "enable_nnx": "chooses the side",
     "pure_nnx_decoder": "chooses the side",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from impl.reference.plain import objective
 from impl.reference.plain.losses import summed
 from impl.sides import side
-from impl.training.objective import Terms, metrics
+from impl.training.objective import metrics, named_terms
 from impl.training.objective import objective as shared
 from impl.training.settings import TrainSettings
 from tests.impl.plain.cases import CASES, SETTINGS, SIDES, SLOPES, case
@@ -45,7 +46,7 @@ def test_the_objective_of_a_sides_logits_is_the_plain_models(name, which, logits
     made = CASES[name].batch
     expected = summed(exact_logits(CASES[name]), made.targets, made.target_segments, SETTINGS)
     loss, terms = shared(logits_of(name, which), made, SETTINGS)
-    found = {"loss": loss, **{SUMS[key]: value for key, value in terms._asdict().items()}}
+    found = {"loss": loss, **{SUMS[key]: value for key, value in named_terms(terms).items()}}
     losses_agree(found, expected, CASES[name], SETTINGS)
 
 
@@ -54,8 +55,8 @@ def test_the_objective_of_a_sides_logits_is_the_plain_models(name, which, logits
 def test_the_terms_beside_a_gradient_and_their_report_are_the_plain_models(name, which, gradients_of):
     expected = objective(CASES[name].config, SETTINGS, CASES[name].weights, CASES[name].batch._asdict())
     terms = gradients_of(name, which)[1]
-    found = {SUMS[key]: value for key, value in terms._asdict().items()}
-    reported = terms_of(metrics(Terms(*map(jnp.asarray, terms)), {}, SETTINGS))
+    found = {SUMS[key]: value for key, value in named_terms(terms).items()}
+    reported = terms_of(metrics(jax.tree.map(jnp.asarray, terms), {}, SETTINGS))
     assert set(reported) == REPORTED
     losses_agree({**found, **reported}, expected, CASES[name], SETTINGS)
     assert expected.z_loss > 0.1
@@ -101,7 +102,7 @@ def test_padding_alone_has_loss_zero_on_both():
     for settings in (SETTINGS, replace(SETTINGS, gradient_accumulation_steps=2)):
         expected = summed(scores, made.targets, nothing, settings)
         _, terms = shared(scores.astype(np.float32), made._replace(target_segments=nothing), settings)
-        found = terms_of(metrics(Terms(*map(jnp.asarray, terms)), {}, settings))
+        found = terms_of(metrics(jax.tree.map(jnp.asarray, terms), {}, settings))
         assert {name: float(value) for name, value in found.items()} == {
             **dict.fromkeys(REPORTED, 0.0),
             "perplexity": 1.0,
