@@ -9,15 +9,21 @@ from collections.abc import Iterable
 __all__ = ["UsageError", "count", "positive", "unknown"]
 
 
+MOST = 20
+"""Names that an error lists before it only counts them."""
+
+
 class UsageError(ValueError):
     """A request that cannot be carried out as typed. The message says why and what to type. Exit code 2."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that does not exist, with the nearest ones that do."""
+    """The error for a name that does not exist, with the nearest ones that do, or the first of them."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}"
+    first = ", ".join(names[:MOST]) or "none"
+    told = first if len(names) <= MOST else f"{first}, and {len(names) - MOST} more"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {told}"
     return UsageError(f"no {kind} is called {name!r}: {hint}")
 
 

@@ -65,7 +65,7 @@ def main():
         try:
             unpack(Path(folder))
             return report(*the_case(*load(Path(__file__).with_name("case.npz"))), Path(folder))
-        except Exception:
+        except Exception:  # whatever the sources raise is shown, and told from a divergence by the exit code
             traceback.print_exc()
             return 2
 
@@ -159,7 +159,7 @@ def observe(pair, case, run, program):
     try:
         channels = pair.sides[run.side].programs[program](case, run)
         return {channel: {name: np.array(v) for name, v in values.items()} for channel, values in channels.items()}, ""
-    except Exception as problem:
+    except Exception as problem:  # an error of one side is what some cases show
         traceback.print_exc()
         return {}, f"{type(problem).__name__}: {problem}"
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from impl.config import BLOCKS, ConfigError, ModelConfig
+from impl.maxtext.files import read_mapping
 from impl.maxtext.keys import (
     BLOCKS_ELSEWHERE,
     DEFAULTS,
@@ -58,13 +57,7 @@ def from_maxtext(mapping: Mapping[str, Any]) -> ModelConfig:
 def read_maxtext(path: Path) -> ModelConfig:
     """The model of a file: models/*.yml, or the JSON of a resolved configuration. The file's name is the model's."""
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-        reason = " ".join(str(problem).split())[:200]
-        raise ConfigError(f"{path}: cannot be read ({reason}): give one of MaxText's model files") from problem
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(f"{path}: holds no keys and values: give one of MaxText's model files")
+    content = read_mapping(path, "one of MaxText's model files")
     model = content.get("model", content)
     if not isinstance(model, dict):
         raise ConfigError(f"{path}: 'model' is {model!r}, expected keys and values")

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from impl.config import ConfigError
+from impl.maxtext.files import read_mapping
 from impl.names import nearest
 
 __all__ = ["Rules", "assigned", "read_rules"]
@@ -63,13 +62,7 @@ def read_rules(path: Path) -> Rules:
     Raises ConfigError, one sentence, for a file that cannot be read, has another form, or names unknown mesh axes.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-        reason = " ".join(str(problem).split())[:200]
-        raise ConfigError(f"{path}: cannot be read ({reason}): give a file of logical rules") from problem
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds no keys and values: it needs {' and '.join(NEEDED)}")
+    content = read_mapping(path, f"a file of logical rules, with {' and '.join(NEEDED)}")
     if missing := [key for key in NEEDED if key not in content]:
         near = nearest(f"has no {missing[0]}", missing[0], [str(key) for key in content])
         raise ConfigError(f"{path}: {near}; a file of rules needs {' and '.join(NEEDED)}")

@@ -19,7 +19,7 @@ from tests.harness.fabricate import generic
 from tests.harness.test_oracle import without_golden
 from tests.harness.tiny_pairs import case_of
 
-ROWS, WIDTH = 60, 7
+ROWS, WIDTH = 24, 7
 
 
 def act(order, weigh):
@@ -36,7 +36,7 @@ def act(order, weigh):
 
 def floor_of(reordered, weigh=lambda rows: np.ones(rows, np.float32)):
     forward = np.arange(ROWS)
-    programs = (act(forward, weigh), act(np.roll(forward, 20), weigh))
+    programs = (act(forward, weigh), act(np.roll(forward, 8), weigh))
     inputs = {"x": generic((ROWS, WIDTH)).astype(np.float32)}
     pair = Pair(
         name="p",
