@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from harness.graph.attributes import Splat, spelled
-from harness.graph.nodes import ARGUMENT, CONSTANT, Form, Graph, Key, Type
+from harness.graph.nodes import ARGUMENT, CONSTANT, SET, Form, Graph, Key, Type
 from harness.graph.shapes import broadcast
 
 __all__ = [
@@ -112,8 +112,7 @@ def sorted_squares(graph: Graph, key: Key, operands: tuple[int, ...]) -> Form | 
     parts = graph.operands[operands[0]]
     if not all(_sum_of_squares(graph, part) for part in parts):
         return None
-    order = str(operands[1:])
-    return Key("sorted set", (*key.attributes, ("by", order)), key.type), parts
+    return key, ((Key(SET, (), below.type), parts), *operands[1:])
 
 
 def _sum_of_squares(graph: Graph, node: int) -> bool:

@@ -17,15 +17,13 @@ from collections.abc import Iterable, Mapping
 
 from harness.graph.nodes import PHI, Graph
 from harness.graph.reading import Reading, read
-from harness.graph.refine import commutative
+from harness.graph.refine import commutative, live
 from harness.recorder import Lowered
 
 __all__ = ["digest"]
 
 _LENGTH = 16
 """Bytes of a colour."""
-
-_SORTED = "sorted set"
 
 
 def digest(lowered: Lowered) -> str:
@@ -37,10 +35,10 @@ def digest(lowered: Lowered) -> str:
     """
     graph = Graph()
     reading = read(graph, lowered)
-    nodes = _reached(graph, reading.outputs.values())
+    nodes = live(graph, reading.outputs.values())
     if any(graph.keys[node].attribute("only") is not None for node in nodes):
         return ""
-    colours = _coloured(graph, nodes, _reached(graph, [mark.node for mark in _marks(reading)]))
+    colours = _coloured(graph, nodes, live(graph, [mark.node for mark in _marks(reading)]))
     outputs = [f"{name}\0{colours[node]}" for name, node in reading.outputs.items()]
     return f"{_sum([*outputs, *_operations(graph, nodes, colours)])}:{_sum(_laid(reading, nodes, colours))}"
 
@@ -49,43 +47,23 @@ def _marks(reading: Reading) -> list:
     return [*reading.constraints, *reading.barriers]
 
 
-def _operands(graph: Graph, node: int) -> tuple[int, ...]:
-    """What a node is made from. A sorted set names what it is sorted by among its attributes, by number."""
-    key = graph.keys[node]
-    by = str(key.attribute("by")).strip("()").split(",") if key.op == _SORTED else ()
-    return (*graph.operands[node], *(int(word) for word in by if word.strip()))
-
-
-def _reached(graph: Graph, roots: Iterable[int]) -> list[int]:
-    """Every node that `roots` are made from, operands first but for what loops carry."""
-    seen: set[int] = set()
-    waiting = list(roots)
-    while waiting:
-        node = waiting.pop()
-        if node not in seen:
-            seen.add(node)
-            waiting += _operands(graph, node)
-    return sorted(seen)
-
-
 def _coloured(graph: Graph, nodes: list[int], more: list[int]) -> dict[int, str]:
     """Colour of each of `nodes` and `more`, after as many rounds as `nodes` need until no carried value parts."""
     kinds, loose = _kinds(graph, every := sorted({*nodes, *more}))
     phis = [node for node in every if graph.keys[node].op == PHI]
-    live = [node for node in nodes if graph.keys[node].op == PHI]
+    lasting = [node for node in nodes if graph.keys[node].op == PHI]
     carried = {node: kinds[node] for node in phis}
-    made = {node: _operands(graph, node) for node in every}
-    moving = _on_loops(graph, every, made)
+    moving = _on_loops(graph, every)
     colours: dict[int, str] = {}
     count = -1
-    while count != (count := len({carried[node] for node in live})):
+    while count != (count := len({carried[node] for node in lasting})):
         for node in every if not colours else moving:
             if node in carried:
                 colours[node] = carried[node]
                 continue
-            below = [colours[operand] for operand in made[node]]
+            below = [colours[operand] for operand in graph.operands[node]]
             colours[node] = _hash(kinds[node], sorted(below) if node in loose else below)
-        carried = {node: _hash(carried[node], [colours[operand] for operand in made[node]]) for node in phis}
+        carried = {node: _hash(carried[node], [colours[operand] for operand in graph.operands[node]]) for node in phis}
     return colours
 
 
@@ -96,19 +74,18 @@ def _kinds(graph: Graph, nodes: list[int]) -> tuple[dict[int, str], set[int]]:
     for node in nodes:
         key = graph.keys[node]
         if key not in texts:
-            told = key.attributes if key.op != _SORTED else tuple(pair for pair in key.attributes if pair[0] != "by")
-            texts[key] = _hash(repr((key.op, told, tuple(key.type), key.result)), [])
+            texts[key] = _hash(repr((key.op, key.attributes, tuple(key.type), key.result)), [])
         kinds[node] = texts[key]
         if commutative(key):
             loose.add(node)
     return kinds, loose
 
 
-def _on_loops(graph: Graph, nodes: list[int], made: Mapping[int, tuple[int, ...]]) -> list[int]:
+def _on_loops(graph: Graph, nodes: list[int]) -> list[int]:
     """The nodes that rest on what a loop carries: only their colours change from round to round."""
     found: set[int] = set()
     for node in nodes:
-        if graph.keys[node].op == PHI or any(operand in found for operand in made[node]):
+        if graph.keys[node].op == PHI or any(operand in found for operand in graph.operands[node]):
             found.add(node)
     return [node for node in nodes if node in found]
 
@@ -117,15 +94,15 @@ def _operations(graph: Graph, nodes: list[int], colours: Mapping[int, str]) -> I
     """One line for each colour that is live: what it is made from. Loops close here."""
     kinds, loose = _kinds(graph, nodes)
     for node in nodes:
-        below = [colours[operand] for operand in _operands(graph, node)]
+        below = [colours[operand] for operand in graph.operands[node]]
         yield f"{colours[node]}\0{kinds[node]}\0{' '.join(sorted(below) if node in loose else below)}"
 
 
 def _laid(reading: Reading, nodes: list[int], colours: Mapping[int, str]) -> Iterable[str]:
     """One line for each mark on a value that outputs are made from. Laying one on twice is laying it on once."""
-    live = {colours[node] for node in nodes}
+    known = {colours[node] for node in nodes}
     for channel, marks in (("constraint", reading.constraints), ("barrier", reading.barriers)):
-        yield from (f"{channel}\0{colours[m.node]}\0{m.text}" for m in marks if colours[m.node] in live)
+        yield from (f"{channel}\0{colours[m.node]}\0{m.text}" for m in marks if colours[m.node] in known)
 
 
 def _hash(kind: str, below: Iterable[str]) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ARGUMENT", "CONSTANT", "INPUT", "LOOP_END", "PHI", "Form", "Graph", "Key", "Type"]
+__all__ = ["ARGUMENT", "CONSTANT", "INPUT", "LOOP_END", "PHI", "SET", "Form", "Graph", "Key", "Type"]
 
 INPUT, PHI, LOOP_END, ARGUMENT, CONSTANT = "input", "phi", "loop end", "argument", "stablehlo.constant"
+
+SET = "set"
+"""Values side by side, in whatever order: what is sorted next."""
 
 Attributes = tuple[tuple[str, object], ...]
 

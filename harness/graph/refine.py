@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from harness.graph.nodes import PHI, Graph, Key
+from harness.graph.nodes import PHI, SET, Graph, Key
 
 __all__ = ["Partition", "begun", "commutative", "live", "refine"]
 
 _INTEGERS = ("stablehlo.maximum", "stablehlo.minimum", "stablehlo.and", "stablehlo.or", "stablehlo.xor")
-_NUMBERS = ("stablehlo.add", "stablehlo.multiply", "sorted set")
+_NUMBERS = ("stablehlo.add", "stablehlo.multiply", SET)
 
 
 class Partition(NamedTuple):

@@ -13,11 +13,11 @@ from impl.linen.moe import RoutedMoe, SharedMoe
 from impl.serving.kv import Mode
 from impl.stacks import inner_name
 
-__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock", "MixtureBlock"]
+__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock"]
 
 
 class LlamaBlock(nn.Module):
-    """x + attention(norm(x)), then + mlp(norm(.)). [B, T, E] -> [B, T, E]."""
+    """x + attention(norm(x)), then + mlp(norm(.)), or experts where its kind has any. [B, T, E] -> [B, T, E]."""
 
     config: ModelConfig
     mode: Mode
@@ -28,10 +28,18 @@ class LlamaBlock(nn.Module):
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         config, epsilon = self.config, self.config.normalization_layer_epsilon
         normed = block_norm(config, "pre_self_attention_layer_norm", epsilon)(x)
-        x = x + Attention(config, self.mode, name="self_attention")(normed, positions, segment_ids)
-        normed = block_norm(config, "post_self_attention_layer_norm", epsilon)(x)
-        x = x + Mlp(config, self.deterministic, name="mlp")(normed)
+        window, name = config.window(self.kind), attention_name(config)
+        x = x + Attention(config, self.mode, window, self.kind, name=name)(normed, positions, segment_ids)
+        x = x + self._feed_forward()(block_norm(config, "post_self_attention_layer_norm", epsilon)(x))
         return dropout(config, "dropout")(x, deterministic=self.deterministic)
+
+    def _feed_forward(self) -> nn.Module:
+        config, name = self.config, feed_forward_name(self.config, self.kind)
+        if not has_experts(config, self.kind):
+            return Mlp(config, self.deterministic, name=name)
+        if config.decoder_block == "deepseek":
+            return SharedMoe(config, self.mode, self.deterministic, name=name)
+        return RoutedMoe(config, self.mode, name=name)
 
 
 class Gpt3Block(nn.Module):
@@ -107,32 +115,6 @@ class Gemma3Block(nn.Module):
         return dropout(config, "dropout")(x + hidden, deterministic=self.deterministic)
 
 
-class MixtureBlock(nn.Module):
-    """The block of mixtral, qwen3 MoE, gpt-oss and deepseek: as llama2's, with experts where its kind has any."""
-
-    config: ModelConfig
-    mode: Mode
-    deterministic: bool
-    kind: str = "global"
-
-    @nn.compact
-    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
-        config, epsilon = self.config, self.config.normalization_layer_epsilon
-        normed = block_norm(config, "pre_self_attention_layer_norm", epsilon)(x)
-        window, name = config.window(self.kind), attention_name(config)
-        x = x + Attention(config, self.mode, window, self.kind, name=name)(normed, positions, segment_ids)
-        x = x + self._feed_forward()(block_norm(config, "post_self_attention_layer_norm", epsilon)(x))
-        return dropout(config, "dropout")(x, deterministic=self.deterministic)
-
-    def _feed_forward(self) -> nn.Module:
-        config, name = self.config, feed_forward_name(self.config, self.kind)
-        if not has_experts(config, self.kind):
-            return Mlp(config, self.deterministic, name=name)
-        if config.decoder_block == "deepseek":
-            return SharedMoe(config, self.mode, self.deterministic, name=name)
-        return RoutedMoe(config, self.mode, name=name)
-
-
 class Cycle(nn.Module):
     """Layers of the given kinds one after the other: what a scanned stack of unlike layers repeats."""
 
@@ -151,14 +133,14 @@ class Cycle(nn.Module):
 
 
 BLOCK_CLASSES: dict[str, type[nn.Module]] = {
-    "deepseek": MixtureBlock,
+    "deepseek": LlamaBlock,
     "gemma2": Gemma2Block,
     "gemma3": Gemma3Block,
     "gpt3": Gpt3Block,
     "llama2": LlamaBlock,
-    "gpt_oss": MixtureBlock,
+    "gpt_oss": LlamaBlock,
     "mistral": LlamaBlock,
-    "mixtral": MixtureBlock,
+    "mixtral": LlamaBlock,
     "qwen3": LlamaBlock,
-    "qwen3_moe": MixtureBlock,
+    "qwen3_moe": LlamaBlock,
 }

@@ -29,6 +29,8 @@ class PreferenceTrainer(Trainer):
     A checkpoint holds the policy and its optimizer, as any Trainer's: the reference is the policy of step 0's.
     """
 
+    check = staticmethod(check_pairs)
+
     def __init__(
         self,
         config: ModelConfig,
@@ -58,16 +60,7 @@ class PreferenceTrainer(Trainer):
     def _module(cls, config: ModelConfig, *, deterministic: bool) -> nn.Module:
         return cls.model(config, deterministic=deterministic or config.dropout_rate == 0.0)
 
-    def step(self, batch: PreferenceBatch) -> dict[str, np.ndarray]:  # type: ignore[override]  # pairs, not text
-        """One update in place; the metrics of the step. Raises BatchError for a batch that does not fit."""
-        check_pairs(batch, self.config, self.settings)
-        with jax.default_matmul_precision(self.config.matmul_precision):
-            self.state, metrics = self._step(self.state, batch, self.key)
-        return {name: np.asarray(value) for name, value in metrics.items()}
-
-    def gradients(  # type: ignore[override]  # pairs, not text
-        self, batch: PreferenceBatch
-    ) -> tuple[dict[str, np.ndarray], PreferenceTerms]:
+    def gradients(self, batch: PreferenceBatch) -> tuple[dict[str, np.ndarray], PreferenceTerms]:
         """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is."""
         grads, terms = self._derived(self._grads, batch)
         return gather(flat(grads["params"]), self.table), PreferenceTerms(*map(np.asarray, terms))
@@ -77,7 +70,7 @@ class PreferenceTrainer(Trainer):
 
         In a train step the two are compiled apart, and equal weights may differ in roundings; here they may not.
         """
-        check_pairs(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             ours, theirs = (self._logps(held, batch) for held in (self.state.params, self.state.reference_params))
         return PairOutcomes(*map(np.asarray, self._outcomes(ours, theirs)))
@@ -87,7 +80,7 @@ class PreferenceTrainer(Trainer):
         return gather(flat(self._derived(self._leak, batch)[0]["params"]), self.table)
 
     def _derived(self, function: Any, batch: PreferenceBatch) -> Any:
-        check_pairs(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             key = jax.random.fold_in(self.key, self.state.step)
             return function(self.state.params, self.state.reference_params, batch, key)

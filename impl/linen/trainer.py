@@ -23,7 +23,7 @@ from impl.staging import Staged
 from impl.statistics import COLLECTION, statistic_addresses
 from impl.training.checks import check_batch
 from impl.training.memory import memory
-from impl.training.objective import Batch, Terms
+from impl.training.objective import Batch
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 from impl.trees import describe, flat, flat_axes, nested, overlay, plain, slots
@@ -35,9 +35,11 @@ class Trainer:
     """Holds a TrainState and its compiled step. Arrays that leave are NumPy; names are neutral.
 
     model: builds the Linen module to train. layout: how it spells unscanned layers (`impl.names.addresses`).
+    check: (batch, config, settings), raises BatchError for a batch that does not fit; it says what a batch is.
     """
 
     model: Callable[..., nn.Module] = Transformer
+    check: Callable[..., None] = staticmethod(check_batch)
     layout = "layers_{i}"
 
     def __init__(self, config: ModelConfig, settings: TrainSettings, weights: Mapping[str, np.ndarray], seed: int = 0):
@@ -75,9 +77,9 @@ class Trainer:
         """Updates made so far."""
         return int(self.state.step)
 
-    def step(self, batch: Batch) -> dict[str, np.ndarray]:
+    def step(self, batch: Any) -> dict[str, np.ndarray]:
         """One update in place; the metrics of the step. Raises BatchError for a batch that does not fit."""
-        check_batch(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             self.state, metrics = self._step(self.state, batch, self.key)
         return {name: np.asarray(value) for name, value in metrics.items()}
@@ -95,12 +97,12 @@ class Trainer:
 
         return once, memory(compiled)
 
-    def gradients(self, batch: Batch) -> tuple[dict[str, np.ndarray], Terms]:
+    def gradients(self, batch: Any) -> tuple[dict[str, np.ndarray], Any]:
         """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is.
 
         Beside them, by its own name, the next value of each statistic.
         """
-        check_batch(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             key = jax.random.fold_in(self.key, self.state.step)
             grads, terms = self._grads(self.state.params, batch, key)
@@ -109,7 +111,7 @@ class Trainer:
 
     def logits(self, batch: Batch) -> np.ndarray:
         """Logits [B, T, V] with dropout off."""
-        check_batch(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             return np.asarray(self._apply(self.state.params, batch.tokens, batch.positions, batch.segment_ids))
 

@@ -13,24 +13,28 @@ from impl.nnx.moe import RoutedMoe, SharedMoe
 from impl.serving.kv import Mode
 from impl.stacks import inner_name
 
-__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock", "MixtureBlock"]
+__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock"]
 
 
 class LlamaBlock(nnx.Module):
-    """x + attention(norm(x)), then + mlp(norm(.)). [B, T, E] -> [B, T, E]."""
+    """x + attention(norm(x)), then + mlp(norm(.)), or experts where its kind has any. [B, T, E] -> [B, T, E]."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0, kind: str = "global"):
-        epsilon = config.normalization_layer_epsilon
+        epsilon, window = config.normalization_layer_epsilon, config.window(kind)
+        self.names = attention_name(config), feed_forward_name(config, kind)
+        self.sparse = has_experts(config, kind)
         self.pre_self_attention_layer_norm = block_norm(config, epsilon, rngs)
-        self.self_attention = Attention(config, rngs=rngs, slots=slots)
+        setattr(self, self.names[0], Attention(config, rngs=rngs, window=window, kind=kind, slots=slots))
         self.post_self_attention_layer_norm = block_norm(config, epsilon, rngs)
-        self.mlp = Mlp(config, rngs=rngs)
+        mixture = SharedMoe if config.decoder_block == "deepseek" else RoutedMoe
+        setattr(self, self.names[1], (mixture if self.sparse else Mlp)(config, rngs=rngs))
         self.dropout = dropout(config, rngs)
 
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
-        x = x + self.self_attention(self.pre_self_attention_layer_norm(x), positions, segment_ids, mode)
-        x = x + self.mlp(self.post_self_attention_layer_norm(x))
-        return self.dropout(x)
+        attention, feed_forward = (getattr(self, name) for name in self.names)
+        x = x + attention(self.pre_self_attention_layer_norm(x), positions, segment_ids, mode)
+        normed = self.post_self_attention_layer_norm(x)
+        return self.dropout(x + (feed_forward(normed, mode) if self.sparse else feed_forward(normed)))
 
 
 class Gpt3Block(nnx.Module):
@@ -100,27 +104,6 @@ class Gemma3Block(nnx.Module):
         return self.dropout(x + (hidden if self.post_ffw_norm is None else self.post_ffw_norm(hidden)))
 
 
-class MixtureBlock(nnx.Module):
-    """The block of mixtral, qwen3 MoE, gpt-oss and deepseek: as llama2's, with experts where its kind has any."""
-
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0, kind: str = "global"):
-        epsilon, window = config.normalization_layer_epsilon, config.window(kind)
-        self.names = attention_name(config), feed_forward_name(config, kind)
-        self.sparse = has_experts(config, kind)
-        self.pre_self_attention_layer_norm = block_norm(config, epsilon, rngs)
-        setattr(self, self.names[0], Attention(config, rngs=rngs, window=window, kind=kind, slots=slots))
-        self.post_self_attention_layer_norm = block_norm(config, epsilon, rngs)
-        mixture = SharedMoe if config.decoder_block == "deepseek" else RoutedMoe
-        setattr(self, self.names[1], (mixture if self.sparse else Mlp)(config, rngs=rngs))
-        self.dropout = dropout(config, rngs)
-
-    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
-        attention, feed_forward = (getattr(self, name) for name in self.names)
-        x = x + attention(self.pre_self_attention_layer_norm(x), positions, segment_ids, mode)
-        normed = self.post_self_attention_layer_norm(x)
-        return self.dropout(x + (feed_forward(normed, mode) if self.sparse else feed_forward(normed)))
-
-
 class Cycle(nnx.Module):
     """Layers of the given kinds one after the other: what a scanned stack of unlike layers repeats."""
 
@@ -136,14 +119,14 @@ class Cycle(nnx.Module):
 
 
 BLOCK_CLASSES: dict[str, type[nnx.Module]] = {
-    "deepseek": MixtureBlock,
+    "deepseek": LlamaBlock,
     "gemma2": Gemma2Block,
     "gemma3": Gemma3Block,
     "gpt3": Gpt3Block,
     "llama2": LlamaBlock,
-    "gpt_oss": MixtureBlock,
+    "gpt_oss": LlamaBlock,
     "mistral": LlamaBlock,
-    "mixtral": MixtureBlock,
+    "mixtral": LlamaBlock,
     "qwen3": LlamaBlock,
-    "qwen3_moe": MixtureBlock,
+    "qwen3_moe": LlamaBlock,
 }

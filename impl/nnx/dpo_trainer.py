@@ -41,6 +41,8 @@ class PreferenceTrainer(Trainer):
     A checkpoint holds the policy and its optimizer, as any Trainer's: the reference is the policy of step 0's.
     """
 
+    check = staticmethod(check_pairs)
+
     def __init__(
         self,
         config: ModelConfig,
@@ -68,16 +70,7 @@ class PreferenceTrainer(Trainer):
         """The programs on abstract values, for a batch of `rows` pairs."""
         return staged_preference(cls.build, cls.layout, (config, settings, preference), rows)
 
-    def step(self, batch: PreferenceBatch) -> dict[str, np.ndarray]:  # type: ignore[override]  # pairs, not text
-        """One update in place; the metrics of the step. Raises BatchError for a batch that does not fit."""
-        check_pairs(batch, self.config, self.settings)
-        with jax.default_matmul_precision(self.config.matmul_precision):
-            self._leaves, metrics = self._step(self._leaves, batch)
-        return {name: np.asarray(value) for name, value in metrics.items()}
-
-    def gradients(  # type: ignore[override]  # pairs, not text
-        self, batch: PreferenceBatch
-    ) -> tuple[dict[str, np.ndarray], PreferenceTerms]:
+    def gradients(self, batch: PreferenceBatch) -> tuple[dict[str, np.ndarray], PreferenceTerms]:
         """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is."""
         grads, terms = self._derived(self._grads, batch)
         return gather(state_paths(grads), self.table), PreferenceTerms(*map(np.asarray, terms))
@@ -87,7 +80,7 @@ class PreferenceTrainer(Trainer):
 
         In a train step the two are compiled apart, and equal weights may differ in roundings; here they may not.
         """
-        check_pairs(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         state = self.state
         with jax.default_matmul_precision(self.config.matmul_precision):
             ours, theirs = (self._logps(state[part], batch) for part in ("model", REFERENCE))
@@ -98,7 +91,7 @@ class PreferenceTrainer(Trainer):
         return gather(state_paths(self._derived(self._leak, batch)), self.table)
 
     def _derived(self, function: Any, batch: PreferenceBatch) -> Any:
-        check_pairs(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             return function(self.state, batch)
 

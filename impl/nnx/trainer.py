@@ -36,9 +36,11 @@ class Trainer:
     """Holds a split TrainStateNNX and its compiled step. Arrays that leave are NumPy; names are neutral.
 
     build: makes the NNX module to train. layout: how it spells unscanned layers (`impl.names.addresses`).
+    check: (batch, config, settings), raises BatchError for a batch that does not fit; it says what a batch is.
     """
 
     build: Callable[..., nnx.Module] = Transformer
+    check: Callable[..., None] = staticmethod(check_batch)
     layout = "layers/{i}"
 
     def __init__(self, config: ModelConfig, settings: TrainSettings, weights: Mapping[str, np.ndarray], seed: int = 0):
@@ -76,9 +78,9 @@ class Trainer:
         """Updates made so far."""
         return int(self.state["optimizer"]["step"][...])
 
-    def step(self, batch: Batch) -> dict[str, np.ndarray]:
+    def step(self, batch: Any) -> dict[str, np.ndarray]:
         """One update in place; the metrics of the step. Raises BatchError for a batch that does not fit."""
-        check_batch(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             self._leaves, metrics = self._step(self._leaves, batch)
         return {name: np.asarray(value) for name, value in metrics.items()}
@@ -96,12 +98,12 @@ class Trainer:
 
         return once, memory(compiled)
 
-    def gradients(self, batch: Batch) -> tuple[dict[str, np.ndarray], Terms]:
+    def gradients(self, batch: Any) -> tuple[dict[str, np.ndarray], Any]:
         """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is.
 
         Beside them, by its own name, the next value of each statistic.
         """
-        check_batch(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             grads, statistics, terms = self._grads(self.state, batch)
         leaves = {**state_paths(grads), **state_paths(statistics)}
@@ -109,7 +111,7 @@ class Trainer:
 
     def logits(self, batch: Batch) -> np.ndarray:
         """Logits [B, T, V] with dropout off."""
-        check_batch(batch, self.config, self.settings)
+        self.check(batch, self.config, self.settings)
         with jax.default_matmul_precision(self.config.matmul_precision):
             return np.asarray(self._apply(self.state, batch))
 

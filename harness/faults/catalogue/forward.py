@@ -36,7 +36,7 @@ NORMS = (
         source="FM11",
         channel="loss",
         module=f"{FIRST}/post_self_attention_layer_norm*",
-        edits=(Edit(BLOCKS, "self.mlp(self.post_self_attention", "self.mlp(self.pre_self_attention"),),
+        edits=(Edit(BLOCKS, "normed = self.post_self_attention", "normed = self.pre_self_attention"),),
         scenarios=(("train_step", "llama2-scan1"),),
     ),
     Fault(
