@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from impl.latent import Latent
 from impl.later import later
+from impl.math.mla import magnitude, softmax_scale
 from impl.math.rope import Frequencies
 from impl.mixture import Mixture
 from impl.validation import BLOCKS, problems
@@ -22,7 +24,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(Mixture):
+class ModelConfig(Mixture, Latent):
     """Everything that shapes the model. Letters as in `impl.math`: V, E, H, K, D, F; L decoder layers.
 
     num_decoder_layers counts blocks: a gemma2 block holds a local and a global sublayer (MaxText's counting).
@@ -98,9 +100,10 @@ class ModelConfig(Mixture):
         """
         local = kind == "local"
         stretched = not (local and self.decoder_block == "gemma3")
+        latent = self.attention_type == "mla"
         return Frequencies(
             kind=self.rope_type,
-            head_dim=self.head_dim,
+            head_dim=self.qk_rope_head_dim if latent else self.head_dim,
             min_timescale=self.rope_min_timescale,
             max_timescale=(local and self.local_rope_max_timescale) or self.rope_max_timescale,
             linear_factor=self.rope_linear_scaling_factor if stretched else 1.0,
@@ -122,8 +125,13 @@ class ModelConfig(Mixture):
         """What the forward pass multiplies queries by.
 
         1 where the scale is folded into the initial query kernel (llama2, mistral, gemma2), D**-0.5 where a norm on
-        the queries would undo that (use_qk_norm) and in gemma3, gpt3, gpt_oss and qwen3, which always scale.
+        the queries would undo that (use_qk_norm) and in gemma3, gpt3, gpt_oss and qwen3, which always scale; latent
+        attention does too, by more where the model was stretched.
         """
+        if self.attention_type == "mla":
+            longest, original = self.max_position_embeddings, self.original_max_position_embeddings
+            stretch = magnitude(self.mscale, self.rope_factor, longest, original)
+            return softmax_scale(self.qk_nope_head_dim + self.qk_rope_head_dim, stretch)
         explicit = self.use_qk_norm or self.decoder_block in ("gemma3", "gpt3", "gpt_oss", "qwen3")
         return 1.0 / math.sqrt(self.head_dim) if explicit else 1.0
 

@@ -84,7 +84,8 @@ def _gemma_layer(config: ModelConfig, part: str) -> Iterator[Parameter]:
 def _mixture_layer(config: ModelConfig, kind: str) -> Iterator[Parameter]:
     name = feed_forward_name(config, kind)
     yield from _norm("pre_self_attention_layer_norm", config)
-    yield from _attention(attention_name(config), config)
+    attention = _latent_attention if config.attention_type == "mla" else _attention
+    yield from attention(attention_name(config), config)
     yield from _norm("post_self_attention_layer_norm", config)
     if not has_experts(config, kind):
         yield from _mlp(name, config)
@@ -147,6 +148,21 @@ def _attention(name: str, config: ModelConfig) -> Iterator[Parameter]:
     if config.attention_sink:
         yield Parameter(f"{name}/sinks", (h,), (None,), "bias")
     yield from _dense(f"{name}/out", (h, d, e), ("heads", "kv", "embed"), 2, bias)
+
+
+def _latent_attention(name: str, config: ModelConfig) -> Iterator[Parameter]:
+    e, h, q, c = config.emb_dim, config.num_query_heads, config.q_lora_rank, config.kv_lora_rank
+    still, turning, size = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+    if q:
+        yield from _dense(f"{name}/wq_a", (e, q), ("embed", "q_lora_up_proj"), 1, False)
+        yield Parameter(f"{name}/q_norm/scale", (q,), ("norm",), "scale")
+        yield from _dense(f"{name}/wq_b", (q, h, still + turning), ("q_lora", "q_heads", "kv"), 1, False)
+    else:
+        yield from _dense(f"{name}/query", (e, h, still + turning), ("embed", "q_heads", "kv"), 1, False)
+    yield from _dense(f"{name}/wkv_a", (e, c + turning), ("embed", "kv_lora_up_proj"), 1, False)
+    yield Parameter(f"{name}/kv_norm/scale", (c,), ("norm",), "scale")
+    yield from _dense(f"{name}/wkv_b", (c, h, still + size), ("kv_lora", "kv_heads", "kv_head_dim"), 1, False)
+    yield from _dense(f"{name}/out", (h, size, e), ("heads", "kv", "embed"), 2, False)
 
 
 def _mlp(name: str, config: ModelConfig) -> Iterator[Parameter]:

@@ -42,6 +42,27 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """Family -> fields in which it differs from the tiny llama2. "fused" is llama2 with fused qkv and biases."""
 
+_LATENT: dict[str, Any] = {
+    "decoder_block": "deepseek",
+    "num_kv_heads": 4,
+    "num_decoder_layers": 3,
+    "first_num_dense_layers": 1,
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_mlp_dim": 14,
+    "shared_experts": 2,
+    "attention_type": "mla",
+    "kv_lora_rank": 11,
+    "qk_nope_head_dim": 7,
+    "qk_rope_head_dim": 10,
+    "v_head_dim": 12,
+    "rope_type": "yarn",
+    "original_max_position_embeddings": 64,
+    "max_position_embeddings": 2560,
+    "mscale": 0.707,
+}
+"""deepseek with attention through latents, stretched 40 times."""
+
 MIXED: dict[str, dict[str, Any]] = {
     "mixtral": {
         "decoder_block": "mixtral",
@@ -96,6 +117,20 @@ MIXED: dict[str, dict[str, Any]] = {
         "routed_scaling_factor": 2.5,
         "n_routing_groups": 4,
         "topk_routing_group": 2,
+        "routed_bias": True,
+        "routed_bias_update_rate": 0.01,
+        "load_balance_loss_weight": 0.02,
+    },
+    "deepseek_mla": {
+        **_LATENT,
+        "routed_score_func": "softmax",
+        "load_balance_loss_weight": 0.03,
+    },
+    "deepseek_mla_lora": {
+        **_LATENT,
+        "q_lora_rank": 15,
+        "routed_score_func": "sigmoid",
+        "routed_scaling_factor": 2.5,
         "routed_bias": True,
         "routed_bias_update_rate": 0.01,
         "load_balance_loss_weight": 0.02,

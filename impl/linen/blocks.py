@@ -9,6 +9,7 @@ from impl.config import ModelConfig
 from impl.experts import attention_name, feed_forward_name, has_experts
 from impl.linen.attention import Attention
 from impl.linen.layers import Mlp, block_norm, dropout
+from impl.linen.mla import LatentAttention
 from impl.linen.moe import RoutedMoe, SharedMoe
 from impl.serving.kv import Mode
 from impl.stacks import inner_name
@@ -29,7 +30,8 @@ class LlamaBlock(nn.Module):
         config, epsilon = self.config, self.config.normalization_layer_epsilon
         normed = block_norm(config, "pre_self_attention_layer_norm", epsilon)(x)
         window, name = config.window(self.kind), attention_name(config)
-        x = x + Attention(config, self.mode, window, self.kind, name=name)(normed, positions, segment_ids)
+        attention = ATTENTION_CLASSES[config.attention_type](config, self.mode, window, self.kind, name=name)
+        x = x + attention(normed, positions, segment_ids)
         x = x + self._feed_forward()(block_norm(config, "post_self_attention_layer_norm", epsilon)(x))
         return dropout(config, "dropout")(x, deterministic=self.deterministic)
 
@@ -131,6 +133,9 @@ class Cycle(nn.Module):
             x = layer(x, positions, segment_ids)
         return x
 
+
+ATTENTION_CLASSES: dict[str, type[nn.Module]] = {"global": Attention, "mla": LatentAttention}
+"""attention_type -> what a LlamaBlock attends with."""
 
 BLOCK_CLASSES: dict[str, type[nn.Module]] = {
     "deepseek": LlamaBlock,

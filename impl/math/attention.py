@@ -26,7 +26,8 @@ def attend(
     """Each query's mean of the values, weighted by the softmax of its dot products with the keys.
 
     query [B, T, H, D], key and value [B, S, K, D], mask bool [B, T, S] -> [B, T, H, D] in query's dtype. Query head h
-    reads key head h // G. Nothing is scaled by sqrt(D): the caller scales the query.
+    reads key head h // G. Nothing is scaled by sqrt(D): the caller scales the query. Values, and so the result, may be
+    of another width than D.
 
     Dot products are taken in the inputs' dtype, then cast to float32; soft cap, mask and softmax are float32; the
     weights are cast to value's dtype before they multiply. A query that may attend to nothing gets the plain mean of
@@ -53,4 +54,4 @@ def attend(
     if sinks:
         weights = weights[..., : key.shape[1]]
     mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)
-    return mixed.reshape(query.shape).astype(query.dtype)
+    return mixed.reshape(batch, length, heads, value.shape[-1]).astype(query.dtype)

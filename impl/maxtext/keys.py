@@ -79,11 +79,30 @@ DEFAULTS: dict[str, Any] = {
     "attention_sink": False,
     "attention_bias": False,
     "mlp_bias": False,
+    "first_num_dense_layers": 0,
+    "shared_experts": 0,
+    "routed_scaling_factor": 1.0,
+    "n_routing_groups": -1,
+    "topk_routing_group": -1,
+    "attention_type": "global",
+    "q_lora_rank": 0,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "mscale": 1.0,
+    "max_position_embeddings": 163840,
 }
 """Keys that are taken, with MaxText's value where a file says nothing. Sizes under their resolved names."""
 
-MIXTURES = frozenset({"gpt_oss", "mixtral", "qwen3_moe"})
+MIXTURES = frozenset({"deepseek", "gpt_oss", "mixtral", "qwen3_moe"})
 """Decoder blocks with experts that can be read from MaxText's keys."""
+
+_OF_DEEPSEEK = (
+    *("first_num_dense_layers", "shared_experts", "routed_scaling_factor", "routed_bias_update_rate"),
+    *("n_routing_groups", "topk_routing_group", "attention_type", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim"),
+    *("qk_rope_head_dim", "v_head_dim", "mscale", "max_position_embeddings"),
+)
 
 READ_BY: dict[str, frozenset[str]] = {
     "attn_logits_soft_cap": frozenset({"llama2", "gemma2"}),
@@ -98,14 +117,14 @@ READ_BY: dict[str, frozenset[str]] = {
     "local_rope_max_timescale": frozenset({"gemma3"}),
     **dict.fromkeys(("num_experts", "num_experts_per_tok", "moe_mlp_dim", "norm_topk_prob"), MIXTURES),
     **dict.fromkeys(("routed_score_func", "routed_bias", "load_balance_loss_weight"), MIXTURES),
-    "routed_bias_update_rate": frozenset(),
+    **dict.fromkeys(_OF_DEEPSEEK, frozenset({"deepseek"})),
     "inhomogeneous_layer_cycle_interval": frozenset({"gpt_oss"}),
 }
 """Keys that only some decoder blocks look at, MaxText's and so ours. gpt3 has its biases whatever the keys say."""
 
 BLOCKS_ELSEWHERE = frozenset(
     (
-        *("deepseek", "deepseek4", "default", "gemma", "gemma4", "gemma4_small", "llama4"),
+        *("deepseek4", "default", "gemma", "gemma4", "gemma4_small", "llama4"),
         *(
             "olmo3",
             "qwen2",
@@ -179,12 +198,11 @@ OF_NO_MATTER: tuple[tuple[str, str], ...] = (
         "only a mixture of experts reads it, and no number changes by it here",
     ),
     (
-        r"q_lora_rank|kv_lora_rank|o_lora_rank|o_groups|qk_nope_head_dim|qk_rope_head_dim|v_head_dim|mla_.*|mscale|"
-        r"use_sliced_mla_proj|indexer_.*|compressed_rope_.*|use_qk_clip|qk_clip_threshold",
-        "only latent attention reads it",
+        r"o_lora_rank|o_groups|mla_.*|use_sliced_mla_proj|indexer_.*|compressed_rope_.*|use_qk_clip|qk_clip_threshold",
+        "only latent attention reads it, and no number of a forward pass changes by it here",
     ),
     (
-        r"(local|global)_rope_(max_timescale|proportion)|max_position_embeddings|gdn_.*|use_qk_norm_in_gdn|moba_.*|"
+        r"(local|global)_rope_(max_timescale|proportion)|gdn_.*|use_qk_norm_in_gdn|moba_.*|"
         r"temperature_.*|mrope_section|engram_.*|mhc_.*|enable_mhc_lite|use_mhc_.*|sinkhorn_.*|vocab_size_per_layer_.*|"
         r"mtp_.*|position_id_per_seconds|causal_block_size",
         "only blocks that do not exist here read it",

@@ -108,6 +108,9 @@ def _refuse_foreign(mapping: Mapping[str, Any]) -> None:
     local, shared = mapping.get("local_rope_max_timescale", -1), mapping.get("rope_max_timescale", 10_000)
     if block == "gemma2" and _number(local) > 0 and _number(local) != _number(shared):
         problems.append(f"local_rope_max_timescale={local}: local and global layers share one rotation here; use -1")
+    kind = mapping.get("attention_type", "mla")
+    if block == "deepseek" and kind != "mla":
+        problems.append(f"attention_type={kind!r}: deepseek's layers attend through latents there; use 'mla'")
     if problems:
         raise ConfigError("; ".join(problems))
 
@@ -150,8 +153,12 @@ def _settings(mapping: Mapping[str, Any], values: dict[str, Any]) -> dict[str, A
     values["mlp_activations_limit"] = max(0.0, _typed("mlp_activations_limit", values["mlp_activations_limit"]))
     local = _typed("local_rope_max_timescale", values["local_rope_max_timescale"])
     values["local_rope_max_timescale"] = max(0, local)
+    for key in ("n_routing_groups", "topk_routing_group"):
+        values[key] = max(0, _typed(key, values[key]))
     if block == "gemma3":
         values["use_qk_norm"] = True
+    if block == "deepseek":
+        values["attention_type"] = "mla"
     if block == "gpt_oss" and values["scan_layers"]:
         # MaxText's blocks begin their pattern anew: a cycle of 1 makes every layer local.
         interval = int(_number(mapping.get("inhomogeneous_layer_cycle_interval", 1)))

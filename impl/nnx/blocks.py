@@ -9,6 +9,7 @@ from impl.config import ModelConfig
 from impl.experts import attention_name, feed_forward_name, has_experts
 from impl.nnx.attention import Attention
 from impl.nnx.layers import Mlp, block_norm, dropout
+from impl.nnx.mla import LatentAttention
 from impl.nnx.moe import RoutedMoe, SharedMoe
 from impl.serving.kv import Mode
 from impl.stacks import inner_name
@@ -24,7 +25,8 @@ class LlamaBlock(nnx.Module):
         self.names = attention_name(config), feed_forward_name(config, kind)
         self.sparse = has_experts(config, kind)
         self.pre_self_attention_layer_norm = block_norm(config, epsilon, rngs)
-        setattr(self, self.names[0], Attention(config, rngs=rngs, window=window, kind=kind, slots=slots))
+        attention = ATTENTION_CLASSES[config.attention_type]
+        setattr(self, self.names[0], attention(config, rngs=rngs, window=window, kind=kind, slots=slots))
         self.post_self_attention_layer_norm = block_norm(config, epsilon, rngs)
         mixture = SharedMoe if config.decoder_block == "deepseek" else RoutedMoe
         setattr(self, self.names[1], (mixture if self.sparse else Mlp)(config, rngs=rngs))
@@ -117,6 +119,9 @@ class Cycle(nnx.Module):
             x = getattr(self, name)(x, positions, segment_ids, mode)
         return x
 
+
+ATTENTION_CLASSES: dict[str, type[nnx.Module]] = {"global": Attention, "mla": LatentAttention}
+"""attention_type -> what a LlamaBlock attends with."""
 
 BLOCK_CLASSES: dict[str, type[nnx.Module]] = {
     "deepseek": LlamaBlock,

@@ -22,7 +22,11 @@ Mode = Literal["train", "prefill", "autoregressive"]
 
 
 class Entries(NamedTuple):
-    """New keys and values [B, T, K, D], their positions and segment ids [B, T]; segment 0 marks padding."""
+    """New keys and values [B, T, K, D], their positions and segment ids [B, T]; segment 0 marks padding.
+
+    Latent attention keeps what it makes both of: as keys the latent [B, T, 1, C], as values the keys' shared part
+    [B, T, 1, Dr], in the letters of `impl.math.mla`.
+    """
 
     key: jax.Array
     value: jax.Array
@@ -31,7 +35,10 @@ class Entries(NamedTuple):
 
 
 class Cached(NamedTuple):
-    """Everything a slot may attend to: key, value [B, P+A, K, D], positions int32 and valid bool [B, P+A]."""
+    """Everything a slot may attend to: key, value [B, P+A, K, D], positions int32 and valid bool [B, P+A].
+
+    Key and value as in Entries.
+    """
 
     key: jax.Array
     value: jax.Array
@@ -50,35 +57,41 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Sizes:
-    """batch B, prefill P, generated A, heads K, size D; dtype of keys and values."""
+    """batch B, prefill P, generated A, heads K, size D of a key, value_size; dtype of keys and values; name of K."""
 
     batch: int
     prefill: int
     generated: int
     heads: int
     size: int
+    value_size: int
     dtype: str
+    heads_axis: str = "cache_heads"
 
 
 def sizes(config: ModelConfig, batch: int) -> Sizes:
     """The cache sizes of one layer for `batch` slots."""
     prefill = config.max_prefill_predict_length
     generated = config.max_target_length - prefill
-    return Sizes(batch, prefill, generated, config.num_kv_heads, config.head_dim, config.dtype)
+    if config.attention_type == "mla":
+        latent, shared = config.kv_lora_rank, config.qk_rope_head_dim
+        return Sizes(batch, prefill, generated, 1, latent, shared, config.dtype, "cache_heads_none")
+    size = config.head_dim
+    return Sizes(batch, prefill, generated, config.num_kv_heads, size, size, config.dtype)
 
 
 def declare(of: Sizes) -> dict[str, Leaf]:
     """Leaf name -> Leaf, MaxText's names where it has one. A fresh cache is all zeros: nothing in it is valid."""
     b, p, a = of.batch, of.prefill, of.generated
-    axes = ("cache_batch", "cache_sequence", "cache_heads", "cache_kv")
+    axes = ("cache_batch", "cache_sequence", of.heads_axis, "cache_kv")
     content, whole = jnp.dtype(of.dtype), jnp.dtype("int32")
     return {
         "cached_prefill_key": Leaf((b, p, of.heads, of.size), content, axes),
-        "cached_prefill_value": Leaf((b, p, of.heads, of.size), content, axes),
+        "cached_prefill_value": Leaf((b, p, of.heads, of.value_size), content, axes),
         "cache_prefill_position": Leaf((b, p), whole, axes[:2]),
         "cache_prefill_segment_id": Leaf((b, p), whole, axes[:2]),
         "cached_ar_key": Leaf((b, a, of.heads, of.size), content, axes),
-        "cached_ar_value": Leaf((b, a, of.heads, of.size), content, axes),
+        "cached_ar_value": Leaf((b, a, of.heads, of.value_size), content, axes),
         "cache_ar_position": Leaf((b, a), whole, axes[:2]),
         "cache_ar_segment_id": Leaf((b, a), whole, axes[:2]),
         "cached_ar_lengths": Leaf((b,), whole, axes[:1]),

@@ -11,7 +11,7 @@ from impl.math.masks import cached_mask
 from impl.serving import kv
 from impl.tiny import family
 
-SIZES = kv.Sizes(batch=4, prefill=5, generated=3, heads=2, size=6, dtype="float32")
+SIZES = kv.Sizes(batch=4, prefill=5, generated=3, heads=2, size=6, value_size=6, dtype="float32")
 
 
 def drawn(shape, dtype, seed):

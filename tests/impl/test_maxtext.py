@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from impl.config import ConfigError
+from impl.latent import Latent
 from impl.maxtext import from_maxtext, read, read_maxtext
 from impl.mixture import Mixture
 from impl.presets import preset
 
 MODELS = {
+    "deepseek2-16b": "deepseek2-16b",
+    "deepseek3-671b": "deepseek3-671b",
+    "kimi-k2-1t": "kimi-k2-1t",
     "gemma2-2b": "gemma2-2b",
     "gemma3-4b": "gemma3-4b",
     "gpt-oss-20b": "gpt-oss-20b",
@@ -26,9 +30,6 @@ MODELS = {
 }
 
 ELSEWHERE = {
-    "deepseek2-16b": "deepseek",
-    "deepseek3-671b": "deepseek",
-    "kimi-k2-1t": "deepseek",
     "olmo3-7b": "olmo3",
     "qwen3-next-80b-a3b": "qwen3_next",
 }
@@ -39,6 +40,12 @@ SHAPE = (
     *("attn_logits_soft_cap", "sliding_window_size", "normalization_layer_epsilon", "use_qk_norm", "fused_qkv"),
     *("use_post_attn_norm", "use_post_ffw_norm", "trainable_position_size", "rope_type", "rope_max_timescale"),
     *("decoder_block", "attention_bias", "mlp_bias", *Mixture.__dataclass_fields__),
+    *Latent.__dataclass_fields__,
+)
+
+YARN = (
+    *("rope_factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "rope_interleave", "rope_truncate"),
+    "rope_attention_scaling",
 )
 
 
@@ -53,12 +60,15 @@ def models():
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_file_is_the_preset_of_that_name(models, name):
     found, ours = read_maxtext(models / f"{name}.yml"), preset(MODELS[name])
-    assert {key: getattr(found, key) for key in SHAPE} == {key: getattr(ours, key) for key in SHAPE}
+    shape = SHAPE + (YARN if ours.rope_type == "yarn" and ours.decoder_block != "mistral" else ())
+    assert {key: getattr(found, key) for key in shape} == {key: getattr(ours, key) for key in shape}
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_blocks_that_do_not_exist_here_are_refused(models, name):
-    with pytest.raises(ConfigError, match=f"decoder_block '{ELSEWHERE[name]}' does not exist here: there are gemma2,"):
+    with pytest.raises(
+        ConfigError, match=f"decoder_block '{ELSEWHERE[name]}' does not exist here: there are deepseek, gemma2,"
+    ):
         read_maxtext(models / f"{name}.yml")
 
 
@@ -126,6 +136,7 @@ def test_quirks_are_honoured(given, expected):
     ("given", "words"),
     [
         ({"num_experts": 8}, "num_experts=8: mixtures of experts do not exist here; only 1 can be read"),
+        ({"decoder_block": "deepseek", "attention_type": "global"}, "attention_type='global': deepseek's layers"),
         ({"attention_type": "mla"}, "attention_type='mla': .*only 'global' can be read"),
         ({"fused_mlp": True, "mtp_num_layers": 1}, "fused_mlp=True: .*; mtp_num_layers=1: "),
         ({"quantization": "int8"}, "quantization='int8': nothing is quantised here"),
@@ -133,7 +144,10 @@ def test_quirks_are_honoured(given, expected):
         ({"activations_in_float32": True}, "activations computes in dtype here; set dtype to float32"),
         ({"trainable_position_size": 64}, "trainable_position_size=64: llama2 turns its heads as well there"),
         ({"decoder_block": "gemma2", "local_rope_max_timescale": 5000}, "local_rope_max_timescale=5000: "),
-        ({"decoder_block": "bert"}, "decoder_block 'bert' does not exist here, nor in MaxText: there are gemma2"),
+        (
+            {"decoder_block": "bert"},
+            "decoder_block 'bert' does not exist here, nor in MaxText: there are deepseek, gemma2",
+        ),
         ({"vocab_size": "many"}, "vocab_size='many': expected a int"),
         ({"vocab_size": True}, "vocab_size=True: expected a int"),
         ({"head_dim": 7.5}, "head_dim=7.5: expected a int"),

@@ -23,12 +23,16 @@ from impl.training.settings import TrainSettings
 from impl.trees import flat
 
 # Counted by hand from the published sizes: V E [tied once], L (2E + EHD + 2EKD + HDE + 3EF), E; N experts have NE and
-# 3NEM in place of 3EF. Each is the published number (46.7, 30.5, 20.9 and 3.88 billion for those with layers of kinds).
+# 3NEM in place of 3EF; latent attention has H(Dn+Dr) times E, or times Q plus QE + Q, for queries, E(C+Dr) + C +
+# CH(Dn+Dv) for keys and values, HDvE. Each is the published number (46.7, 30.5, 20.9, 3.88, 15.7, 671 and 1026 billion).
 PARAMETERS = {
+    "deepseek2-16b": 15_706_484_224,
+    "deepseek3-671b": 671_026_419_200,
     "gemma2-2b": 2_614_636_800,
     "gemma3-4b": 3_880_099_328,
     "gpt-oss-20b": 20_914_757_184,
     "gpt3-6b": 5_588_736_000,
+    "kimi-k2-1t": 1_026_408_232_448,
     "llama2-7b": 6_738_415_616,
     "llama3.1-405b": 405_853_388_800,
     "mistral-7b": 7_241_732_096,

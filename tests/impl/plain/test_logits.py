@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from impl.config import ModelConfig
+from impl.latent import Latent
 from impl.mixture import Mixture
 from impl.tiny import FAMILIES
 from tests.impl.plain.cases import CASES, SIDES, SWITCHES, WHOLE
@@ -30,6 +31,7 @@ ELSEWHERE = {
     "quantization": "the plain model is exact",
     "amax_history_length": "the plain model is exact",
     **dict.fromkeys(Mixture.__dataclass_fields__, "the plain model has neither experts nor cycles of layers"),
+    **dict.fromkeys(Latent.__dataclass_fields__, "the plain model has no latent attention"),
     "pure_nnx": "chooses the side",
     "enable_nnx": "chooses the side",
     "pure_nnx_decoder": "chooses the side",
