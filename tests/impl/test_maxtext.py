@@ -66,9 +66,8 @@ def test_a_model_file_is_the_preset_of_that_name(models, name):
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_blocks_that_do_not_exist_here_are_refused(models, name):
-    with pytest.raises(
-        ConfigError, match=f"decoder_block '{ELSEWHERE[name]}' does not exist here: there are deepseek, gemma2,"
-    ):
+    words = f"decoder_block '{ELSEWHERE[name]}' does not exist here: there are deepseek, gemma2,"
+    with pytest.raises(ConfigError, match=words):
         read_maxtext(models / f"{name}.yml")
 
 

@@ -24,7 +24,7 @@ from impl.trees import flat
 
 # Counted by hand from the published sizes: V E [tied once], L (2E + EHD + 2EKD + HDE + 3EF), E; N experts have NE and
 # 3NEM in place of 3EF; latent attention has H(Dn+Dr) times E, or times Q plus QE + Q, for queries, E(C+Dr) + C +
-# CH(Dn+Dv) for keys and values, HDvE. Each is the published number (46.7, 30.5, 20.9, 3.88, 15.7, 671 and 1026 billion).
+# CH(Dn+Dv) for keys and values, HDvE. Each is the published number (46.7, 30.5, 20.9, 3.88, 15.7, 671, 1026 billion).
 PARAMETERS = {
     "deepseek2-16b": 15_706_484_224,
     "deepseek3-671b": 671_026_419_200,
