@@ -26,8 +26,7 @@ def attend(
     """Each query's mean of the values, weighted by the softmax of its dot products with the keys.
 
     query [B, T, H, D], key and value [B, S, K, D], mask bool [B, T, S] -> [B, T, H, D] in query's dtype. Query head h
-    reads key head h // G. Nothing is scaled by sqrt(D): the caller scales the query. Values, and so the result, may be
-    of another width than D.
+    reads key head h // G; the result is as wide as the values. Nothing is scaled by sqrt(D): the caller scales it.
 
     Dot products are taken in the inputs' dtype, then cast to float32; soft cap, mask and softmax are float32; the
     weights are cast to value's dtype before they multiply. A query that may attend to nothing gets the plain mean of
