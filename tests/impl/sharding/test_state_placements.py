@@ -98,6 +98,8 @@ def differing(folder, found):
     named = json.loads((folder / "named_shardings.json").read_text())
     logical = json.loads((folder / "logical_shardings.json").read_text())
     golden = {neutral(key): (named[key], logical[key]) for key in named}
+    # A stack of one layer is called by that layer's number here.
+    found = {leaf.replace("layers/0/", "layers/*/"): placement for leaf, placement in found.items()}
     problems = [f"{leaf}: the golden has no such leaf" for leaf in found if leaf not in golden]
     for leaf, (placed, names) in golden.items():
         if leaf not in found:
@@ -127,10 +129,7 @@ def maxtext():
 @pytest.mark.parametrize(("model", "topology", "rule"), CASES)
 def test_maxtexts_goldens_hold_entry_by_entry(name, model, topology, rule, maxtext):
     folder = maxtext / "shardings" / model / topology / f"rule_{rule}"
-    try:
-        config = read_maxtext(maxtext / "models" / f"{model}.yml").overriding({"scan_layers": True})
-    except ConfigError as problem:
-        pytest.skip(f"{model} cannot be built here: {problem}")
+    config = read_maxtext(maxtext / "models" / f"{model}.yml").overriding({"scan_layers": True})
     rules = read_rules(maxtext / "rules" / f"{rule.partition('_')[0]}.yml")
     mesh = json.loads((folder / "named_shardings.json").read_text())[".step"]["mesh"]
     assert tuple(mesh["axis_names"]) == rules.mesh_axes
