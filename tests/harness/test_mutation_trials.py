@@ -111,10 +111,10 @@ def the(every, file: str, operator: str, line: str) -> Mutant:
     return found[0]
 
 
-@pytest.mark.slow
 TAKEN = "x = x + attention(self.pre_self_attention_layer_norm(x), positions, segment_ids, mode)"
 
 
+@pytest.mark.slow
 def test_three_mutants_of_impl_for_real(tmp_path, record_property):
     """One that a case kills, one that is proved to change nothing, and one in a branch that no graph takes."""
     start = time.monotonic()
@@ -125,12 +125,7 @@ def test_three_mutants_of_impl_for_real(tmp_path, record_property):
     )
     every = mutants(what.root, what.folder)
     chosen = [
-        the(
-            every,
-            "impl/nnx/blocks.py",
-            "arithmetic",
-            TAKEN,
-        ),
+        the(every, "impl/nnx/blocks.py", "arithmetic", TAKEN),
         the(every, "impl/nnx/layers.py", "number", "epsilon: float = 1e-6,"),
         the(every, "impl/nnx/attention.py", "number", "return fused[:, :, 0], fused[:, :, 1], fused[:, :, 2]"),
     ]
