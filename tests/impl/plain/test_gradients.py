@@ -14,7 +14,7 @@ from tests.impl.plain.cases import CASES, SETTINGS, SIDES, SLOPES
 from tests.impl.plain.gradients import STEP, along, drawn, gradient_room, leaf_room, slope
 
 ELSEWHERE = {"gemma3": "cycles of layers"}
-"""Blocks that the plain model has not -> what it would need. Experts and latent attention, parts of a block, it has not."""
+"""Blocks that the plain model has not -> what it would need. (It has no experts and no latent attention either.)"""
 
 
 @functools.cache
