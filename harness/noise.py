@@ -6,9 +6,10 @@ It is the same function. Computed in float64, the two sides' difference shrinks 
 two machine epsilons (2**-29 from float32). A difference in meaning (another constant, a missing term, another order of
 layers) stays as it is, however small. Halfway between the two, on a scale of powers, is where the line is drawn.
 
-It is as exact. Held against the ruler's float64 values, neither side errs by more than the other, or than the sides
-move against themselves when nothing but roundings change (compiled against eager, with the examples of a batch in
-another order, and twice with every weight moved by one unit in its last place). More is, once again, halfway to what
+It is as exact. Held against the ruler's float64 values, neither side errs by more than the other, than one unit in its
+last place, or than the sides move against themselves when nothing but roundings change (twice with every weight moved
+by one unit in its last place, with the examples of a batch in another order, compiled against eager: one after the
+other, as far as it is needed; see `harness.floors`). More is, once again, halfway to what
 the next narrower dtype would do: 90 times in float32, 4 times in bfloat16. The measure is absolute, so that leaves
 whose true value is 0 are judged like all others.
 """
@@ -49,7 +50,8 @@ class Measured:
     """One value that differs, measured; all numbers absolute.
 
     apart: largest |left - right|. exact: the same of both sides' float64 runs.
-    errors: largest |side - left's float64 run|, left and right. floor: the most that a side moved against itself.
+    errors: largest |side - left's float64 run|, left and right.
+    floor: one unit in the last place, or the most that a side moved against itself; floor_of: which, in words.
     room: how many times as large as the other error, or the floor, an error may be.
     """
 
@@ -59,6 +61,7 @@ class Measured:
     exact: float
     errors: tuple[float, float]
     floor: float
+    floor_of: str
     room: float
 
     @property

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness.oracle import with_noise
+from harness import floors, noise
+from harness.comparison import compare
+from harness.observe import observe
 from harness.pair import Pair, Side
 from harness.registry import load_pair
-from harness.verdict import Rung
-from harness.verify import judged
 from impl.tiny import family
 from tests.harness.fabricate import generic
-from tests.harness.test_oracle import without_golden
 from tests.harness.tiny_pairs import case_of
 
 ROWS, WIDTH = 24, 7
@@ -34,7 +33,8 @@ def act(order, weigh):
     return run
 
 
-def floor_of(reordered, weigh=lambda rows: np.ones(rows, np.float32)):
+def seen_again(reordered_by, weigh=lambda rows: np.ones(rows, np.float32)):
+    """What the two sides made, and the first one's runs with the batch in the order of `reordered_by`."""
     forward = np.arange(ROWS)
     programs = (act(forward, weigh), act(np.roll(forward, 8), weigh))
     inputs = {"x": generic((ROWS, WIDTH)).astype(np.float32)}
@@ -45,13 +45,12 @@ def floor_of(reordered, weigh=lambda rows: np.ones(rows, np.float32)):
             for name, program in zip(("linen", "nnx"), programs, strict=True)
         },
         prepare=lambda settings, seed: ({"w": generic((WIDTH,), seed=3).astype(np.float32)}, inputs),
-        exact=dict,
+        reordered=reordered_by,
     )
-    pair = replace(pair, reordered=reordered) if reordered else pair
     case = case_of(pair, "act")
-    verdict = with_noise(pair, case, *judged(pair, case, without_golden))
-    assert verdict.rung is Rung.WITHIN_NOISE
-    return verdict.noise[0].floor
+    runs = tuple(observe(pair.sides[run.side], case, run) for run in case.runs)
+    found = noise.measurable(compare(*runs, ()))
+    return runs, floors.reordered(pair, case, case.runs[0], runs[0], found)
 
 
 def backwards(settings, inputs):
@@ -59,9 +58,9 @@ def backwards(settings, inputs):
 
 
 def test_a_sum_in_another_order_is_part_of_the_noise():
-    found = {tuple(x[:2, 0]) for x in (generic((ROWS, WIDTH)), generic((ROWS, WIDTH))[::-1])}
-    assert len(found) == 2
-    assert floor_of(backwards) >= floor_of(None) > 0
+    (forward, _), (found,) = seen_again(backwards)
+    apart = noise.gap(forward, found, "loss", "total")
+    assert 0.0 < apart < 1e-3 * abs(float(forward.channels["loss"]["total"]))
 
 
 def test_an_order_that_has_a_meaning_is_left_out():
@@ -70,7 +69,11 @@ def test_an_order_that_has_a_meaning_is_left_out():
     def weigh(rows):
         return np.linspace(0.1, 1.7, rows, dtype=np.float32)
 
-    assert floor_of(backwards, weigh) == floor_of(None, weigh)
+    assert seen_again(backwards, weigh)[1] == []
+
+
+def test_a_pair_that_does_not_say_how_is_left_as_it_is():
+    assert seen_again(lambda settings, inputs: {})[1] == []
 
 
 @pytest.mark.parametrize("side", ["linen", "nnx"])
