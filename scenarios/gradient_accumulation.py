@@ -15,6 +15,8 @@ SCENARIO = Scenario(
             "config": family("gemma2"),
             "train": TrainSettings(gradient_accumulation_steps=2, opt_type="adam_pax", adam_eps=1e-4),
         },
+        "gpt_oss-scan1": {"config": family("gpt_oss", scan_layers=True)},
+        "latent-one-empty": {"config": family("deepseek_mla_lora"), "unweighted": (1, 3)},
     },
     faults=("accumulation_contiguous", "accumulation_mean_of_means"),
     quick=("unequal", "one-empty-scan1"),

@@ -10,7 +10,11 @@ SCENARIO = Scenario(
         ("gradients", {"overriding": {"remat_policy": "full"}}),
         ("gradients", {"overriding": {"remat_policy": "minimal"}}),
     ),
-    matrix={"llama2": {"config": family("llama2"), "offset": 3000}, "gpt3": {"config": family("gpt3")}},
+    matrix={
+        "llama2": {"config": family("llama2"), "offset": 3000},
+        "gpt3": {"config": family("gpt3")},
+        "latent": {"config": family("deepseek_mla_lora"), "offset": 3000},
+    },
     quick=("gpt3",),
     faults=("remat_applies_layers_twice",),
 )

@@ -12,6 +12,8 @@ SCENARIO = Scenario(
         "dropout-scan1": {"config": family("llama2", dropout_rate=0.3, scan_layers=True)},
         "quiet": {"config": family("gemma2")},
         "quiet-scan0": {"config": family("gpt3", scan_layers=True, param_scan_axis=0)},
+        "gpt_oss-scan1": {"config": family("gpt_oss", scan_layers=True)},
+        "latent-dropout-scan1": {"config": family("deepseek_mla_lora", dropout_rate=0.3, scan_layers=True)},
     },
     faults=("resume_forgets_moments", "resume_restarts_dropout"),
     quick=("dropout", "quiet"),
