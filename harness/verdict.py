@@ -47,12 +47,13 @@ class Accepted:
     """What the golden says of how it came about, as far as it was held against this case.
 
     graphs: part of the program ("train/step") -> digest of what the ruler compiled; {} in goldens that record none.
-    environment: that it was accepted in. floats: whether all that drifted beyond are floats, finite where they differ.
+    environment: that it was accepted in. rounded: whether all that drifted beyond are floats that kept half of their
+        digits.
     """
 
     graphs: Mapping[str, str]
     environment: Environment
-    floats: bool
+    rounded: bool
 
 
 @dataclass(frozen=True, kw_only=True)

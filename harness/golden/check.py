@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from harness.comparison import Comparison
 from harness.difference import Difference
 from harness.distance import family
-from harness.drift import Place, drift_allowance, drift_compare, drift_compare_scaled
+from harness.drift import Place, drift_allowance, drift_compare, drift_compare_scaled, scale
 from harness.golden.entry import Entry, digest_of, entry_of, places, sample
 from harness.golden.store import Loaded, Missing, Stale, Tampered
 from harness.judge import Held, NotHeld
@@ -26,8 +27,8 @@ def held(golden: Loaded | Missing | Stale | Tampered, left: Observation, right: 
     """Both runs of a case held against their golden, as `harness.judge.judge` wants it."""
     if isinstance(golden, Loaded):
         drifts = drift_from(golden, left), drift_from(golden, right)
-        floats = all(_floats(drift, seen) for drift, seen in zip(drifts, (left, right), strict=True))
-        accepted = Accepted(graphs=golden.graphs, environment=golden.observation.environment, floats=floats)
+        rounded = all(_rounded(drift, seen) for drift, seen in zip(drifts, (left, right), strict=True))
+        accepted = Accepted(graphs=golden.graphs, environment=golden.observation.environment, rounded=rounded)
         return Held(left=drifts[0], right=drifts[1], accepted=accepted)
     return NotHeld(because=golden.sentence, ending=ENDINGS[type(golden)])
 
@@ -59,15 +60,23 @@ def drift_from(golden: Loaded, observation: Observation) -> Comparison:
     return _with_samples(rough, golden, moved, observation.precision)
 
 
-def _floats(drift: Comparison, seen: Observation) -> bool:
-    """Whether all that lies beyond drift are floats that differ by something finite."""
+def _rounded(drift: Comparison, seen: Observation) -> bool:
+    """Whether all that lies beyond drift are floats that kept half of the digits of their channel's largest value."""
     beyond = [difference for difference in drift.differences if difference.allowed_by is None]
-    return all(
-        each.reason == "value"
-        and math.isfinite(each.max_abs)
-        and family(np.asarray(seen.channels[each.channel][each.name]).dtype) == "float"
-        for each in beyond
-    )
+    return all(each.reason == "value" and each.max_abs <= _half(seen, each) for each in beyond)
+
+
+def _half(seen: Observation, difference: Difference) -> float:
+    """What half of the digits of the channel's largest value are worth, as exact as the run computed; -1 if no float.
+
+    Of the channel and not of the value itself, whose true value may be 0.
+    """
+    values = seen.channels[difference.channel]
+    dtype = np.asarray(values[difference.name]).dtype
+    if family(dtype) != "float":
+        return -1.0
+    epsilons = [float(ml_dtypes.finfo(each).eps) for each in (dtype.name, seen.precision or dtype.name)]
+    return math.sqrt(max(epsilons)) * max(scale(value) for value in values.values() if family(value.dtype) == "float")
 
 
 def _stand_in(entry: Entry) -> np.ndarray:

@@ -26,7 +26,8 @@ def attributed(verdict: Verdict) -> Verdict:
     A case that drifted passes after all if the compiler alone can have moved it: parity held; the golden records a
     graph of every part of the program, and each is the ruler's of today; each side computes what the ruler does, by
     its bits or by proof; jax or jaxlib is another version, and nothing else that was chosen changed; and all that
-    drifted are finite floats. Claims, structure, integers, text and infinities are never excused.
+    drifted are floats that kept half of the digits of their channel's largest value. Claims, structure, integers, text,
+    infinities and what no rounding comes to are never excused.
     """
     if verdict.accepted is None or verdict.environment is None:
         return verdict
@@ -82,4 +83,4 @@ def _compilers(verdict: Verdict, accepted: Accepted, changes: Mapping[str, str])
     same = verdict.rung in (Rung.PROVED, Rung.BITWISE) or all(each.proved for each in verdict.proofs)
     compared = all(drift.compared for drift in verdict.drift)
     newer = any(name in changes for name in COMPILERS) and not any(name in changes for name in ABOUT_THE_RUN)
-    return verdict.rung is not Rung.DIVERGED and same and compared and newer and accepted.floats
+    return verdict.rung is not Rung.DIVERGED and same and compared and newer and accepted.rounded

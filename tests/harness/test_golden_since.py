@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -131,8 +132,8 @@ def test_a_drifted_case_says_so_in_its_detail_and_in_every_report(tmp_path):
     assert from_json(json.loads(json.dumps(to_json(verdict)))) == verdict
 
 
-@pytest.mark.parametrize("seen", [far, lambda: large(9.0)])
-def test_a_newer_compiler_of_unchanged_graphs_may_drift_and_the_report_keeps_by_how_much(tmp_path, seen):
+@pytest.mark.parametrize(("seen", "size"), [(partial(far, 8e-4), 8e-4), (partial(large, 1e-3), 1e-3)])
+def test_a_newer_compiler_of_unchanged_graphs_may_drift_and_the_report_keeps_by_how_much(tmp_path, seen, size):
     accepted(tmp_path)
     assert judged(tmp_path, seen(), environment=ENVIRONMENT).ending is Ending.DRIFTED
     verdict = judged(tmp_path, seen())
@@ -142,7 +143,7 @@ def test_a_newer_compiler_of_unchanged_graphs_may_drift_and_the_report_keeps_by_
     report = Report(verdicts=(verdict,), environment=NEWER, command="harness", started="now", seconds=1.0)
     text = " ".join(table(report).split())
     assert "the drift is the compiler's; the largest in llama2[a,linen:nnx]: " in text
-    assert f"max abs {0.25 if seen is far else 9:.3g}" in text
+    assert float(text.split("max abs ")[1].split(",")[0].rstrip(";")) == pytest.approx(size, rel=0.01)
     assert text.endswith("The flag may be flipped.")
 
 
@@ -151,6 +152,8 @@ def odd(name, value):
 
 
 UNEXCUSED = {
+    "a change of value": far,
+    "a change of a sampled value": lambda: large(9.0),
     "an integer": lambda: odd("tokens", generic((4,), np.int32) + 1),
     "an infinity": lambda: odd("half", np.full((7,), np.inf, generic((7,)).astype("float16").dtype)),
     "something not finite": lambda: odd("odd", np.array([np.nan, 1.5, 3.0, -0.0], np.float32)),
@@ -174,13 +177,6 @@ def test_sampled_integers_are_not_excused_either(tmp_path):
     accepted(tmp_path, seen=changed("updates", "steps", many))
     assert judged(tmp_path, changed("updates", "steps", many)).passed
     assert judged(tmp_path, changed("updates", "steps", many + 1)).ending is Ending.DRIFTED
-
-
-def test_a_distance_that_is_not_finite_is_not_excused(tmp_path):
-    huge = np.array([1.7e308, 1.0, 2.0])
-    accepted(tmp_path, seen=changed("outputs", "wide", huge))
-    assert judged(tmp_path, changed("outputs", "wide", huge / 2)).passed
-    assert judged(tmp_path, changed("outputs", "wide", -huge)).ending is Ending.DRIFTED
 
 
 @pytest.mark.parametrize(
@@ -213,7 +209,7 @@ def test_a_golden_without_graphs_excuses_nothing(tmp_path):
 def test_a_right_side_that_alone_left_the_golden_is_excused_by_a_proof_only(tmp_path):
     accepted(tmp_path)
     room = (Allowance(pattern="outputs/logits", atol=1.0, because="a test"),)
-    alone = {"left": observation(channels()), "right": far(), "allow": room}
+    alone = {"left": observation(channels()), "right": far(8e-4), "allow": room}
     assert judged(tmp_path, **alone, equal=0).ending is Ending.DRIFTED
     assert judged(tmp_path, **alone).passed
     unused = (*room, Allowance(pattern="outputs/none", atol=1.0, because="nothing"))
