@@ -25,20 +25,22 @@ def self_attention(
 ) -> np.ndarray:
     """Normed hidden states [T, E] of one row -> what attention adds to them [T, E].
 
-    `weights` are named relative to the layer's attention. `window` as in `visible`.
+    `weights` are named relative to the layer's attention. config: the model's, with the frequencies of the layer.
+    `window` as in `visible`.
     """
     queries, keys, values = project(config, weights, x)
     for t, position in enumerate(positions):
         queries[t] = [_placed(config, weights, "query_norm", query, position) for query in queries[t]]
         keys[t] = [_placed(config, weights, "key_norm", key, position) for key in keys[t]]
-    bias = weights.get("out/bias", 0.0)
+    bias, sinks = weights.get("out/bias", 0.0), weights.get("sinks", np.full(config.num_query_heads, -math.inf))
     result = np.empty_like(x)
     for t in range(len(x)):
         seen = visible(segments, t, window)
         result[t] = bias
         for head, query in enumerate(queries[t]):
             shared = key_head(config, head)
-            mean = mixed(config, query, [row[shared] for row in keys], [row[shared] for row in values], seen)
+            theirs = [row[shared] for row in keys], [row[shared] for row in values]
+            mean = mixed(config, query, *theirs, float(sinks[head]), seen)
             result[t] += mean @ weights["out/kernel"][head]
     return result
 
@@ -101,25 +103,34 @@ def key_head(config: ModelConfig, head: int) -> int:
 
 
 def mixed(
-    config: ModelConfig, query: np.ndarray, keys: list[np.ndarray], values: list[np.ndarray], seen: list[int]
+    config: ModelConfig,
+    query: np.ndarray,
+    keys: list[np.ndarray],
+    values: list[np.ndarray],
+    sink: float,
+    seen: list[int],
 ) -> np.ndarray:
-    """The mean [D] of the values seen, weighted by exp(score); of all values alike where nothing is seen."""
-    if not seen:
+    """The mean [D] of the values seen, weighted by exp(score); of all values alike where nothing is seen.
+
+    sink: the score of a value that is 0 and that every query sees; minus infinity for none. Source: arXiv 2508.10925.
+    """
+    if not seen and sink == -math.inf:
         return sum(values, np.zeros_like(query)) / len(values)
     scores = [capped(query_factor(config) * float(query @ keys[key]), config.attn_logits_soft_cap) for key in seen]
-    odds = [math.exp(score - max(scores)) for score in scores]
+    highest = max([sink, *scores])
+    odds = [math.exp(score - highest) for score in scores]
     total = np.zeros_like(query)
     for key, share in zip(seen, odds, strict=True):
         total += share * values[key]
-    return total / sum(odds)
+    return total / (sum(odds) + math.exp(sink - highest))
 
 
 def query_factor(config: ModelConfig) -> float:
-    """D**-0.5 where the forward pass scales: gpt3, qwen3, and wherever queries are normed.
+    """D**-0.5 where the forward pass scales: gemma3, gpt3, gpt_oss, qwen3, and wherever queries are normed.
 
     Elsewhere the factor is part of the query kernel, as MaxText initialises and converts it.
     """
-    if config.decoder_block in ("gpt3", "qwen3") or config.use_qk_norm:
+    if config.decoder_block in ("gemma3", "gpt3", "gpt_oss", "qwen3") or config.use_qk_norm:
         return config.head_dim**-0.5
     return 1.0
 

@@ -1,4 +1,4 @@
-"""The decoder blocks over one row [T, E] -> [T, E]. Every block adds attention, then an MLP, to what comes in."""
+"""The decoder blocks over one row [T, E] -> [T, E]. Every block adds attention, then an MLP or experts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import numpy as np
 
 from impl.config import ModelConfig
 from impl.reference.plain.attention import EVERYTHING, self_attention
+from impl.reference.plain.experts import mixture
+from impl.reference.plain.latent import latent_attention
 from impl.reference.plain.leaves import Weights, below
 from impl.reference.plain.mlp import feed_forward
 from impl.reference.plain.norms import layer_norm, rms_norm
+from impl.reference.plain.stacks import Layer, turning
 
-__all__ = ["GEMMA_EPSILON", "Row", "block", "normed"]
+__all__ = ["GEMMA_EPSILON", "Passed", "Row", "block", "normed"]
 
 GEMMA_EPSILON = 1e-6
-"""The epsilon of the norms in gemma2's blocks, whatever the configuration says: MaxText leaves them at its default."""
+"""The epsilon of the norms in gemma2's and gemma3's blocks, whatever the configuration says: MaxText's default."""
 
 
 class Row(NamedTuple):
@@ -25,11 +28,22 @@ class Row(NamedTuple):
     segments: np.ndarray
 
 
-def block(config: ModelConfig, weights: Weights, x: np.ndarray, row: Row) -> np.ndarray:
-    """One decoder block. `weights` are named relative to it."""
+class Passed(NamedTuple):
+    """x [T, E] after a block; balances: the load-balance loss of its experts, or none."""
+
+    x: np.ndarray
+    balances: tuple[float, ...] = ()
+
+
+def block(config: ModelConfig, weights: Weights, x: np.ndarray, row: Row, layer: Layer) -> Passed:
+    """One decoder block, `layer` of the model. `weights` are named relative to it."""
+    turns = turning(config, layer)
     if config.decoder_block == "gemma2":
-        x = _gemma2_sublayer(config, weights, x, row, "local")
-        return _gemma2_sublayer(config, weights, x, row, "global")
+        x = _gemma_layer(config, turns, weights, x, row, ("_local", config.sliding_window_size))
+        return Passed(_gemma_layer(config, turns, weights, x, row, ("_global", EVERYTHING)))
+    if config.decoder_block == "gemma3":
+        seen = config.sliding_window_size if layer.local else EVERYTHING
+        return Passed(_gemma_layer(config, turns, weights, x, row, ("", seen)))
     # gpt3's MLP norms its own input, and owns that norm.
     names = (
         ("pre_self_attention_norm", "mlp/mlp_layer_norm")
@@ -37,23 +51,40 @@ def block(config: ModelConfig, weights: Weights, x: np.ndarray, row: Row) -> np.
         else ("pre_self_attention_layer_norm", "post_self_attention_layer_norm")
     )
     epsilon = config.normalization_layer_epsilon
-    before = normed(below(weights, names[0]), x, epsilon)
-    x = x + self_attention(config, below(weights, "self_attention"), before, *row, EVERYTHING)
+    x = x + _attended(config, turns, weights, normed(below(weights, names[0]), x, epsilon), row, layer)
     before = normed(below(weights, names[1]), x, epsilon)
-    return x + np.stack([feed_forward(config, below(weights, "mlp"), vector) for vector in before])
+    if layer.sparse:
+        added, loss = mixture(config, weights, before)
+        return Passed(x + added, (loss,))
+    return Passed(x + np.stack([feed_forward(config, below(weights, "mlp"), vector) for vector in before]))
 
 
-def _gemma2_sublayer(config: ModelConfig, weights: Weights, x: np.ndarray, row: Row, part: str) -> np.ndarray:
-    """The local sublayer sees a window, the global one everything. Either may norm what it adds, too."""
-    window = config.sliding_window_size if part == "local" else EVERYTHING
+def _attended(
+    config: ModelConfig, turns: ModelConfig, weights: Weights, x: np.ndarray, row: Row, layer: Layer
+) -> np.ndarray:
+    if config.attention_type == "mla":
+        return latent_attention(config, turns, below(weights, "self_attention"), x, *row)
+    name = "GptOssAttention" if config.decoder_block == "gpt_oss" else "self_attention"
+    seen = config.sliding_window_size if layer.local else EVERYTHING
+    return self_attention(turns, below(weights, name), x, *row, seen)
+
+
+def _gemma_layer(
+    config: ModelConfig, turns: ModelConfig, weights: Weights, x: np.ndarray, row: Row, part: tuple[str, int]
+) -> np.ndarray:
+    """One layer of gemma3, or a half of gemma2's block. Either may norm what it adds, too.
+
+    part: what the names of its weights end in, and its window.
+    """
+    end, window = part
 
     def norm(name: str, values: np.ndarray) -> np.ndarray:
-        return normed(below(weights, f"{name}_{part}"), values, GEMMA_EPSILON)
+        return normed(below(weights, f"{name}{end}"), values, GEMMA_EPSILON)
 
     before = norm("pre_self_attention_norm", x)
-    added = self_attention(config, below(weights, f"self_attention_{part}"), before, *row, window)
+    added = self_attention(turns, below(weights, f"self_attention{end}"), before, *row, window)
     x = x + (norm("post_self_attention_norm", added) if config.use_post_attn_norm else added)
-    mlp = below(weights, f"mlp_{part}")
+    mlp = below(weights, f"mlp{end}")
     added = np.stack([feed_forward(config, mlp, vector) for vector in norm("pre_ffw_norm", x)])
     return x + (norm("post_ffw_norm", added) if config.use_post_ffw_norm else added)
 

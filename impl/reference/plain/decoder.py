@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,8 +12,16 @@ from impl.config import ModelConfig
 from impl.reference.plain.attention import capped
 from impl.reference.plain.blocks import Row, block, normed
 from impl.reference.plain.leaves import PlainError, Weights, below, exact
+from impl.reference.plain.stacks import layers
 
-__all__ = ["embedded", "head", "logits"]
+__all__ = ["Forward", "embedded", "forward", "head", "logits"]
+
+
+class Forward(NamedTuple):
+    """logits [B, T, V]; balance: the mean load-balance loss of all rows and layers with experts, 0 without any."""
+
+    logits: np.ndarray
+    balance: float
 
 
 def logits(
@@ -27,18 +36,30 @@ def logits(
     `weights` by neutral name, unstacked, of any float dtype. Positions are ints; where they are rotated any number will
     do. Raises PlainError for weights of another model, for fields of unequal shapes, and for what is in no table.
     """
+    return forward(config, weights, tokens, positions, segment_ids).logits
+
+
+def forward(
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    tokens: np.ndarray,
+    positions: np.ndarray,
+    segment_ids: np.ndarray,
+) -> Forward:
+    """What a forward pass gives beside `logits`, whose arguments and errors it has."""
     leaves = exact(config, weights)
     fields = {"tokens": tokens, "positions": positions, "segment_ids": segment_ids}
     _check(config, {name: np.asarray(field) for name, field in fields.items()})
-    rows = []
+    rows, balances = [], list[float]()
     for row_tokens, *row in zip(tokens, positions, segment_ids, strict=True):
         place = Row(*row)
         x = embedded(config, leaves, row_tokens, place.positions)
-        for layer in range(config.num_decoder_layers):
-            x = block(config, below(leaves, f"decoder/layers/{layer}"), x, place)
+        for layer in layers(config):
+            x, told = block(config, below(leaves, f"decoder/{layer.name}"), x, place, layer)
+            balances += told
         last = normed(below(leaves, "decoder/decoder_norm"), x, config.normalization_layer_epsilon)
         rows.append([head(config, leaves, vector) for vector in last])
-    return np.array(rows)
+    return Forward(np.array(rows), sum(balances) / len(balances) if balances else 0.0)
 
 
 def _check(config: ModelConfig, fields: Mapping[str, np.ndarray]) -> None:

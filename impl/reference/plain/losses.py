@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from impl.config import ModelConfig
-from impl.reference.plain.decoder import logits
+from impl.reference.plain.decoder import forward
 from impl.reference.plain.leaves import PlainError
 from impl.training.settings import TrainSettings
 
@@ -24,7 +24,8 @@ class Losses:
     """xent_sum, z_sum: sums over the tokens that count, z-loss included in the first. total_weights: their number.
 
     loss: what is trained, the mean, or under accumulation the sum over all microbatches by at least one token, and 0
-    for none. lm_loss: the mean; perplexity: its exponential; z_loss: the mean of the z-loss alone.
+    for none; and the load-balance loss. lm_loss: the mean; perplexity: its exponential; z_loss: the mean of the z-loss
+    alone; moe_lb_loss: the load-balance loss alone, a mean over rows and layers.
     """
 
     xent_sum: float
@@ -34,6 +35,7 @@ class Losses:
     lm_loss: float
     perplexity: float
     z_loss: float
+    moe_lb_loss: float
 
 
 def objective(
@@ -46,12 +48,18 @@ def objective(
 
     Raises PlainError as `logits` does, and for targets out of range.
     """
-    scores = logits(config, weights, batch["tokens"], batch["positions"], batch["segment_ids"])
-    return summed(scores, batch["targets"], batch["target_segments"], settings)
+    made = forward(config, weights, batch["tokens"], batch["positions"], batch["segment_ids"])
+    return summed(made.logits, batch["targets"], batch["target_segments"], settings, made.balance)
 
 
-def summed(scores: np.ndarray, targets: np.ndarray, target_segments: np.ndarray, settings: TrainSettings) -> Losses:
-    """Losses from logits [B, T, V]: every token whose target segment is not 0 counts once."""
+def summed(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    target_segments: np.ndarray,
+    settings: TrainSettings,
+    balance: float = 0.0,
+) -> Losses:
+    """Losses from logits [B, T, V] and the load-balance loss: every token whose target segment is not 0 counts once."""
     if targets.min() < 0 or targets.max() >= scores.shape[-1]:
         raise PlainError(f"targets range from {targets.min()} to {targets.max()}: must lie in [0, {scores.shape[-1]})")
     xent_sum = z_sum = count = 0.0
@@ -66,10 +74,11 @@ def summed(scores: np.ndarray, targets: np.ndarray, target_segments: np.ndarray,
         xent_sum=xent_sum,
         z_sum=z_sum,
         total_weights=count,
-        loss=mean if settings.gradient_accumulation_steps == 1 else accumulated,
+        loss=(mean if settings.gradient_accumulation_steps == 1 else accumulated) + balance,
         lm_loss=mean,
         perplexity=math.exp(mean),
         z_loss=z_sum / (count + TINY),
+        moe_lb_loss=balance,
     )
 
 

@@ -35,10 +35,10 @@ ACTIVATIONS: dict[str, Callable[[float], float]] = {
 def feed_forward(config: ModelConfig, weights: Weights, x: np.ndarray) -> np.ndarray:
     """x [E] -> [E]: the product of the activated projections [F], projected back. `weights` relative to the MLP."""
     count = len(config.mlp_activations)
-    product = np.ones(config.mlp_dim)
+    product = np.ones(1)
     for index, name in enumerate(config.mlp_activations):
         projected = _affine(weights, "wi" if count == 1 else f"wi_{index}", x)
-        product *= [ACTIVATIONS[name](float(entry)) for entry in projected]
+        product = product * [ACTIVATIONS[name](float(entry)) for entry in projected]
     return _affine(weights, "wo", product)
 
 

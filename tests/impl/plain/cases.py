@@ -10,7 +10,7 @@ import numpy as np
 from impl.config import ModelConfig
 from impl.inputs import batches
 from impl.params import draw
-from impl.tiny import FAMILIES, family
+from impl.tiny import FAMILIES, MIXED, family
 from impl.training.objective import Batch
 from impl.training.settings import TrainSettings
 
@@ -54,7 +54,19 @@ def case(name, *, stride=1, offset=17, **settings):
 WHOLE = {name: case(name, num_decoder_layers=2 if name == "fused" else 1) for name in FAMILIES}
 """Every family, one of them with two blocks: what one after the other does is done alike in all."""
 
-SLOPES = ("fused", "gemma2", "gpt3", "qwen3")
+SHORT = {
+    "deepseek": {"num_decoder_layers": 2, "first_num_dense_layers": 1},
+    # Stretched forty times, an angle errs by as many roundings: rows begin near one another.
+    "deepseek_mla": {"first_num_dense_layers": 0, "offset": 3},
+    "deepseek_mla_lora": {"num_decoder_layers": 2, "rope_factor": 8.0, "offset": 3},
+    "gemma3": {"num_decoder_layers": 2, "layer_cycle": ("local", "global")},
+    "gpt_oss": {"num_decoder_layers": 2},
+    "mixtral": {"per_expert_scale": True},
+}
+MIXTURES = {name: case(name, **SHORT.get(name, {})) for name in MIXED}
+"""Every family with experts, latents or layers that are not all alike, with as many layers as it has kinds."""
+
+SLOPES = ("fused", "gemma2", "gpt3", "qwen3", "deepseek_mla_lora")
 """Families whose gradients are compiled, which takes four times as long: every class of block, each with its extras."""
 
 SWITCHES = {
@@ -120,4 +132,4 @@ SWITCHES = {
     ),
 }
 
-CASES = {**WHOLE, **SWITCHES}
+CASES = {**WHOLE, **MIXTURES, **SWITCHES}

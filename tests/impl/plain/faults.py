@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from impl.reference.plain import attention, blocks, decoder, losses, mlp, rotary
+from impl.reference.plain import attention, blocks, decoder, experts, latent, losses, mlp, rotary, stacks
 
 ZONES, YARN = "llama3.1, all zones", "yarn, neighbours, scaled"
 CAPPED, FUSED = "stretched, capped, three activations", "qwen3, fused, biased, untied"
@@ -130,7 +130,44 @@ OTHERS = {
     "logits not capped": Fault(CAPPED, decoder, "capped", instead(lambda value, cap: value)),
 }
 
-FAULTS = {**ROTARY, **NORMS, **ATTENTION, **OTHERS}
+
+def without_bias(before, config, weights, x):
+    return before(config, {name: value for name, value in weights.items() if name != "gate/bias"}, x)
+
+
+def weighed(change):
+    """An edit of `choice` that changes what each of the chosen counts."""
+    return called(lambda before, *args: before(*args)._replace(weights=change(before(*args).weights)))
+
+
+def whole(before, config, turns, *rest):
+    return before(config, turns.overriding({"rope_linear_scaling_factor": 1.0, "rope_type": "default"}), *rest)
+
+
+MIXTURES = {
+    "a bias that chooses nobody": Fault("deepseek", experts, "choice", called(without_bias)),
+    "a bias left out of the weights": Fault("gpt_oss", experts, "choice", called(without_bias)),
+    "chosen alike": Fault("mixtral", experts, "choice", weighed(lambda w: dict.fromkeys(w, 1.0 / len(w)))),
+    "not scaled": Fault("deepseek", experts, "choice", weighed(lambda w: {n: v / 2.5 for n, v in w.items()})),
+    "no bound on gate and value": Fault(
+        "gpt_oss",
+        experts,
+        "opened",
+        called(lambda b, config, parts: b(config.overriding({"mlp_activations_limit": 1e9}), parts)),
+    ),
+    "a gate of another slope": Fault("gpt_oss", experts, "SLOPE", instead(1.7)),
+    "layers in another order": Fault("gemma3", decoder, "layers", called(lambda b, config: b(config)[::-1])),
+    "local layers stretched too": Fault("gemma3", blocks, "turning", instead(lambda config, layer: config)),
+    "no sink": Fault("gpt_oss", attention, "mixed", called(lambda b, *args: b(*args[:4], -math.inf, args[5]))),
+    "attention as sharp as if not stretched": Fault(
+        "deepseek_mla", latent, "sharpness", called(lambda b, config: b(config.overriding({"mscale": 0.0})))
+    ),
+    "turned at another pace": Fault("deepseek_mla_lora", blocks, "latent_attention", called(whole)),
+    "latents not normed": Fault("deepseek_mla", latent, "rms_norm", instead(lambda vector, *rest: vector)),
+    "every second layer first": Fault("gpt_oss", stacks.CYCLES, "gpt_oss", instead(("global", "local"))),
+}
+
+FAULTS = {**ROTARY, **NORMS, **ATTENTION, **OTHERS, **MIXTURES}
 
 
 def negative(before, scores, target, multiplier):

@@ -9,7 +9,9 @@ from functools import cache
 import numpy as np
 
 from impl.reference.plain import logits
+from impl.reference.plain.decoder import forward
 from impl.reference.plain.rotary import radians
+from impl.reference.plain.stacks import layers, turning
 
 ROUNDING = 2.0**-24
 """Largest relative error of one float32 rounding."""
@@ -22,20 +24,37 @@ def plain_logits(case, **overrides):
 
 
 @cache
+def exact_forward(case):
+    """What the plain model makes of a case, computed once: no fault may be in it while this is first called."""
+    made = case.batch
+    return forward(case.config, case.weights, made.tokens, made.positions, made.segment_ids)
+
+
 def exact_logits(case):
-    """The plain model's logits of a case, computed once: no fault may be in it while this is first called."""
-    return plain_logits(case)
+    """The logits of `exact_forward`."""
+    return exact_forward(case).logits
+
+
+def logits_room(case):
+    """How far a float32 logit of a case may be from the exact one; `_rooms` says why."""
+    return _rooms(case)[0]
+
+
+def balance_room(case):
+    """The same for its load-balance loss."""
+    return _rooms(case)[1]
 
 
 @cache
-def logits_room(case):
+def _rooms(case):
     """How far a float32 logit may be from the exact one: how far that moves when every weight is a little off.
 
     because: a float32 sum of n products is the exact sum of products that are each a little off, and since roundings
     go up as often as down, by about sqrt(n) of them (Higham and Mary 2019, doi 10.1137/18M1226312). n is the longest
     sum of the forward pass; what is not a sum takes fewer roundings than that. An angle a, besides, is off by a times
     as many roundings as the power took that it comes from, `_angle_spacings`: it turns heads as if their weights were
-    off by that. So every weight is moved by (sqrt(n) + angles) roundings, up or down at random.
+    off by that. So every weight is moved by (sqrt(n) + angles) roundings, up or down at random. What a load-balance
+    loss moves by is its room, by the same right; a choice that turned over would move it by far more, and be seen.
     """
     config, made = case.config, case.batch
     longest = max(config.emb_dim, config.mlp_dim, config.num_query_heads * config.head_dim, made.tokens.shape[1])
@@ -45,8 +64,9 @@ def logits_room(case):
         name: value.astype(np.float64) * (1.0 + size * random.choice((-1.0, 1.0), value.shape))
         for name, value in case.weights.items()
     }
-    off = logits(config, moved, made.tokens, made.positions, made.segment_ids)
-    return float(np.max(np.abs(off - exact_logits(case))))
+    off = forward(config, moved, made.tokens, made.positions, made.segment_ids)
+    own = abs(off.balance - exact_forward(case).balance) + math.sqrt(longest) * ROUNDING * off.balance
+    return float(np.max(np.abs(off.logits - exact_logits(case)))), own
 
 
 def _angle_spacings(config, farthest):
@@ -59,11 +79,12 @@ def _angle_spacings(config, farthest):
         return 0.0
     slowing = {"default": 1.0, "llama3.1": 8.0, "yarn": config.rope_factor}[config.rope_type]
     worst = 0.0
-    for speed, before in zip(radians(config), radians(config.overriding({"rope_type": "default"})), strict=True):
-        roundings = 2.0 * abs(math.log(before)) + 4.0
-        if before / slowing * 1.001 < speed < before * 0.999:
-            roundings = roundings * 8 * 4 / 3 if config.rope_type == "llama3.1" else roundings + 2 * slowing
-        worst = max(worst, 0.0 if speed == 1.0 else farthest * speed * roundings)
+    for turns in {turning(config, layer) for layer in layers(config)}:
+        for speed, before in zip(radians(turns), radians(turns.overriding({"rope_type": "default"})), strict=True):
+            roundings = 2.0 * abs(math.log(before)) + 4.0
+            if before / slowing * 1.001 < speed < before * 0.999:
+                roundings = roundings * 8 * 4 / 3 if turns.rope_type == "llama3.1" else roundings + 2 * slowing
+            worst = max(worst, 0.0 if speed == 1.0 else farthest * speed * roundings)
     return worst
 
 
@@ -95,10 +116,11 @@ def losses_agree(found, expected, case, settings):
         "xent_sum": xent,
         "z_sum": z,
         "total_weights": 0.0,
-        "loss": mean,
+        "loss": mean + balance_room(case) + ROUNDING * expected.moe_lb_loss,
         "lm_loss": mean,
         "perplexity": expected.perplexity * (mean + own),
         "z_loss": z / tokens + own * expected.z_loss,
+        "moe_lb_loss": balance_room(case),
     }
     assert set(rooms) == {field.name for field in fields(expected)}
     assert found

@@ -13,8 +13,8 @@ from impl.params import declare
 from tests.impl.plain.cases import CASES, SETTINGS, SIDES, SLOPES
 from tests.impl.plain.gradients import STEP, along, drawn, gradient_room, leaf_room, slope
 
-ELSEWHERE = {"gemma3": "cycles of layers"}
-"""Blocks that the plain model has not -> what it would need. (It has no experts and no latent attention either.)"""
+ELSEWHERE = {"gemma3": "gemma2's with one layer: its logits are held against the plain model, no gradients are"}
+"""Blocks whose gradients are not compiled here -> why."""
 
 
 @functools.cache

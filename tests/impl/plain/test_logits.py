@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 
 from impl.config import ModelConfig
-from impl.latent import Latent
-from impl.mixture import Mixture
-from impl.tiny import FAMILIES
-from tests.impl.plain.cases import CASES, SIDES, SWITCHES, WHOLE
+from impl.tiny import FAMILIES, MIXED
+from tests.impl.plain.cases import CASES, MIXTURES, SIDES, SWITCHES, WHOLE
 from tests.impl.plain.rulers import agree, exact_logits, logits_room, plain_logits
 
 ELSEWHERE = {
@@ -30,8 +28,7 @@ ELSEWHERE = {
     "max_prefill_predict_length": "bounds what is asked for, changes nothing of it",
     "quantization": "the plain model is exact",
     "amax_history_length": "the plain model is exact",
-    **dict.fromkeys(Mixture.__dataclass_fields__, "the plain model has neither experts nor cycles of layers"),
-    **dict.fromkeys(Latent.__dataclass_fields__, "the plain model has no latent attention"),
+    "fuse_expert_scales": "how a number is computed, not which",
     "pure_nnx": "chooses the side",
     "enable_nnx": "chooses the side",
     "pure_nnx_decoder": "chooses the side",
@@ -52,7 +49,7 @@ def test_the_room_is_narrow(name):
 
 
 def test_every_family_is_here_and_every_field_varies():
-    assert set(WHOLE) == set(FAMILIES)
+    assert (set(WHOLE), set(MIXTURES)) == (set(FAMILIES), set(MIXED))
     for field in (field for field in fields(ModelConfig) if field.name != "name"):
         values = {getattr(case.config, field.name) for case in CASES.values()}
         assert (len(values) > 1) is (field.name not in ELSEWHERE), f"{field.name}: {values}"
@@ -86,6 +83,15 @@ TURNED = {
     "sliding_window_size": ("gemma2", 6),
     "normalize_embedding_logits": ("gemma2", False),
     "round_tied_table": ("llama2, learned positions, rounded table", False),
+    "layer_cycle": ("gemma3", ("global", "local")),
+    "local_rope_max_timescale": ("gemma3", 20_000),
+    "num_experts_per_tok": ("mixtral", 3),
+    "routed_score_func": ("deepseek", "softmax"),
+    "routed_scaling_factor": ("deepseek", 2.4),
+    "topk_routing_group": ("deepseek", 3),
+    "mlp_activations_limit": ("gpt_oss", 1.4),
+    "mscale": ("deepseek_mla", 0.7),
+    "max_position_embeddings": ("deepseek_mla", 0),
 }
 """Field -> the case in which it is set differently, and to what. The weights stay the same."""
 
@@ -99,4 +105,4 @@ def test_a_setting_turned_on_one_side_alone_is_seen(field, logits_of):
 
 
 def test_cases_differ_from_one_another():
-    assert len({case.config for case in CASES.values()}) == len(CASES) == len(WHOLE) + len(SWITCHES)
+    assert len({case.config for case in CASES.values()}) == len(CASES) == len(WHOLE) + len(MIXTURES) + len(SWITCHES)

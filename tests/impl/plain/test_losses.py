@@ -23,6 +23,7 @@ SUMS = {"xent_sum": "xent_sum", "z_sum": "z_sum", "weights": "total_weights"}
 """A side's name of a sum -> the plain model's."""
 
 REPORTED = {"loss", "lm_loss", "perplexity", "z_loss", "total_weights"}
+BALANCE, LOADS = "moe_lb_loss", "moe_expert_loads"
 
 STEPPED = case("llama2")
 ACCUMULATED = TrainSettings(
@@ -55,9 +56,11 @@ def test_the_objective_of_a_sides_logits_is_the_plain_models(name, which, logits
 def test_the_terms_beside_a_gradient_and_their_report_are_the_plain_models(name, which, gradients_of):
     expected = objective(CASES[name].config, SETTINGS, CASES[name].weights, CASES[name].batch._asdict())
     terms = gradients_of(name, which)[1]
-    found = {SUMS[key]: value for key, value in named_terms(terms).items()}
+    named = {key: value for key, value in named_terms(terms).items() if key != LOADS}
+    found = {SUMS.get(key, key): value for key, value in named.items()}
     reported = terms_of(metrics(jax.tree.map(jnp.asarray, terms), {}, SETTINGS))
-    assert set(reported) == REPORTED
+    assert set(reported) == REPORTED | ({BALANCE} & set(named))
+    assert (expected.moe_lb_loss > 0.01) is (BALANCE in named)
     losses_agree({**found, **reported}, expected, CASES[name], SETTINGS)
     assert expected.z_loss > 0.1
 
@@ -108,6 +111,7 @@ def test_padding_alone_has_loss_zero_on_both():
             "perplexity": 1.0,
         }
         assert [getattr(expected, name) for name in REPORTED] == [float(found[name]) for name in REPORTED]
+        assert expected.moe_lb_loss == 0.0
 
 
 def test_the_room_of_a_term_is_narrow():

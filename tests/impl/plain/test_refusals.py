@@ -20,16 +20,16 @@ KERNEL = "decoder/layers/0/mlp/wo/kernel"
 
 def test_it_imports_neither_the_maths_nor_a_framework():
     files = sorted(Path(plain.__file__).parent.glob("*.py"))
-    assert {path.stem for path in files} >= {"attention", "decoder", "losses", "rotary"}
+    assert {path.stem for path in files} >= {"attention", "decoder", "losses", "rotary", "experts", "latent"}
     for path in files:
         module = f"impl.reference.plain.{path.stem}"
         assert unlisted(path.read_text(encoding="utf-8"), module, ALLOWED) == []
 
 
-@pytest.mark.parametrize("name", ["gemma2", "gpt3", "mistral", "qwen3"])
+@pytest.mark.parametrize("name", ["gemma2", "gpt3", "mistral", "qwen3", "gemma3", "gpt_oss", "deepseek_mla_lora"])
 def test_it_reads_fields_and_not_what_both_sides_derive_from_them(name, monkeypatch):
     expected = exact_logits(CASES[name])
-    for derived in ("norm_offset", "query_scale", "rope"):
+    for derived in ("norm_offset", "query_scale", "rope", "rope_of", "window"):
         monkeypatch.setattr(ModelConfig, derived, property(lambda self: pytest.fail("a derived property was read")))
     np.testing.assert_array_equal(plain_logits(CASES[name]), expected)
 
