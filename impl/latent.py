@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,13 @@ from impl.later import later
 if TYPE_CHECKING:
     from impl.config import ModelConfig
 
-__all__ = ["ATTENTION_TYPES", "Latent", "latent_problems"]
+__all__ = ["ATTENTION_TYPES", "PEAKS", "Latent", "latent_problems"]
 
 ATTENTION_TYPES = ("global", "mla")
 """What a decoder's attention is made of: heads with keys and values of their own, or of latent vectors."""
+
+PEAKS = "max_logits"
+"""What latent attention sows if its heads are clipped: the largest logit of each row and head [B, H]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,8 @@ class Latent:
     qk_nope_head_dim, qk_rope_head_dim, v_head_dim: Dn, Dr, Dv; head_dim is not read.
     mscale, max_position_embeddings: how much sharper attention is in a model that was stretched beyond
         original_max_position_embeddings, see `impl.math.mla.magnitude`.
+    use_qk_clip: after each update, kernels of heads whose largest logit in this step exceeds qk_clip_threshold are made
+        smaller, see `impl.math.clip`.
     """
 
     attention_type: str = later("global")
@@ -35,12 +41,19 @@ class Latent:
     v_head_dim: int = later(0)
     mscale: float = later(1.0)
     max_position_embeddings: int = later(0)
+    use_qk_clip: bool = later(False)
+    qk_clip_threshold: float = later(100.0)
 
 
 def latent_problems(config: ModelConfig) -> list[str]:
     """Why attention of that type cannot be built."""
     if config.attention_type not in ATTENTION_TYPES:
         return [f"attention_type={config.attention_type!r} is not one of {', '.join(ATTENTION_TYPES)}"]
+    if config.attention_type == "global" and config.use_qk_clip:
+        return [
+            "use_qk_clip=True with attention_type='global': the kernels that it clips are those of latent attention; "
+            "use attention_type='mla', or use_qk_clip=False"
+        ]
     if config.attention_type == "global":
         sizes = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
         return [
@@ -53,7 +66,7 @@ def latent_problems(config: ModelConfig) -> list[str]:
             f"attention_type='mla' with decoder_block={config.decoder_block!r}: only deepseek's layers attend through "
             "latents; use 'global'"
         ]
-    return [*_size_problems(config), *_unread(config)]
+    return [*_size_problems(config), *_unread(config), *(_clip_problems(config) if config.use_qk_clip else ())]
 
 
 def _size_problems(config: ModelConfig) -> list[str]:
@@ -70,6 +83,21 @@ def _size_problems(config: ModelConfig) -> list[str]:
         )
     if config.max_position_embeddings > config.original_max_position_embeddings and config.rope_factor <= 0:
         found.append(f"rope_factor={config.rope_factor} must be positive: its logarithm sharpens attention")
+    return found
+
+
+def _clip_problems(config: ModelConfig) -> list[str]:
+    found = []
+    if not 0 < config.qk_clip_threshold < math.inf:
+        found.append(
+            f"qk_clip_threshold={config.qk_clip_threshold} must be a positive number: heads are scaled down until "
+            "their largest logit reaches it; use_qk_clip=False clips none"
+        )
+    if config.attn_logits_soft_cap:
+        found.append(
+            f"use_qk_clip=True with attn_logits_soft_cap={config.attn_logits_soft_cap}: logits are bounded already; "
+            "choose one of the two"
+        )
     return found
 
 

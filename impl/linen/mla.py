@@ -8,10 +8,12 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from impl.config import ModelConfig
+from impl.latent import PEAKS
 from impl.linen.attention import KVCache
 from impl.linen.layers import RMSNorm, dense
 from impl.math.attention import attend
-from impl.math.masks import cached_mask, training_mask
+from impl.math.clip import largest_logits
+from impl.math.masks import cached_mask, training_mask, without_padding
 from impl.math.mla import compressed, expanded, placed
 from impl.serving import kv
 
@@ -22,7 +24,7 @@ class LatentAttention(nn.Module):
     """Self-attention [B, T, E] -> [B, T, E] whose keys and values are made of one latent a token.
 
     Fields as Attention's. The cache keeps latents and the keys' shared part; every step makes keys and values of all
-    of them again.
+    of them again. In training it sows, into "intermediates", what QK-Clip measures, if the configuration asks.
     """
 
     config: ModelConfig
@@ -48,6 +50,8 @@ class LatentAttention(nn.Module):
             mask = cached_mask(positions, cached.positions, cached.valid, window=self.window)
         key, value = expanded(self._up(latent), shared, config.qk_nope_head_dim)
         key, value = checkpoint_name(key, "key_proj"), checkpoint_name(value, "value_proj")
+        if config.use_qk_clip and self.mode == "train":
+            self.sow("intermediates", PEAKS, largest_logits(query, key, without_padding(mask, segment_ids)))
         mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap)
         mixed = checkpoint_name(mixed, "attention_out")
         out = dense(config, "out", (config.emb_dim,), ("heads", "kv", "embed"), 2, False)(mixed)

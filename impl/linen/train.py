@@ -13,14 +13,17 @@ from flax.training.train_state import TrainState
 
 from impl.config import ModelConfig
 from impl.experts import LOADS
+from impl.latent import PEAKS
 from impl.linen.tiling import tiled_loss
 from impl.math.accumulation import strided
 from impl.math.precision import full
 from impl.statistics import accumulated
 from impl.training.auxiliary import blank, collected, moved_biases
+from impl.training.clip import clipped_heads
 from impl.training.objective import (
     Batch,
     Terms,
+    added,
     auxiliary_share,
     clipped,
     global_norm,
@@ -65,7 +68,7 @@ def _accumulated(differentiate: Callable[..., Any], settings: TrainSettings, con
             index, part = micro
             grads, terms = differentiate(params, part, jax.random.fold_in(key, index), share)
             total = {name: jax.tree.map(_together(name), carry[0][name], grads[name]) for name in grads}
-            return (total, jax.tree.map(jnp.add, carry[1], terms)), None
+            return (total, added(carry[1], terms)), None
 
         zero = jnp.zeros((), full())
         start = (jax.tree.map(jnp.zeros_like, params), Terms(zero, zero, zero, blank(config)))
@@ -94,6 +97,8 @@ def train_step(
         state = state.apply_gradients(grads={**grads, "params": trained})
         if LOADS in terms.aux:
             state = state.replace(params=moved_biases(state.params, terms.aux[LOADS], config))
+        if PEAKS in terms.aux:
+            state = state.replace(params=clipped_heads(state.params, terms.aux[PEAKS], config))
         params = state.params["params"]
         norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(trained), "param_norm": global_norm(params)}
         return state, metrics(terms, norms, settings)

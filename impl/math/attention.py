@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from impl.math.head import soft_capped
 from impl.math.precision import full
 
-__all__ = ["MASKED", "attend"]
+__all__ = ["MASKED", "attend", "dot_products"]
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 """The logit of a masked key: finite, so that a row in which all is masked becomes uniform instead of NaN."""
@@ -37,6 +37,22 @@ def attend(
 
     Raises ValueError if H is not a multiple of K, or if soft_cap is negative.
     """
+    logits = jnp.where(mask[:, None, None], soft_capped(dot_products(query, key), soft_cap), MASKED)
+    for sink in sinks:
+        column = sink.astype(full()).reshape(*logits.shape[1:3], 1, 1)
+        logits = jnp.concatenate([logits, jnp.broadcast_to(column, (*logits.shape[:-1], 1))], axis=-1)
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    if sinks:
+        weights = weights[..., : key.shape[1]]
+    mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)
+    return mixed.reshape(*query.shape[:3], value.shape[-1]).astype(query.dtype)
+
+
+def dot_products(query: jax.Array, key: jax.Array) -> jax.Array:
+    """Every query with every key of its head: [B, T, H, D] and [B, S, K, D] -> float32 [B, K, G, T, S].
+
+    Raises ValueError if H is not a multiple of K.
+    """
     batch, length, heads, size = query.shape
     key_heads = key.shape[2]
     if heads % key_heads:
@@ -44,13 +60,4 @@ def attend(
             f"{heads} query heads cannot share {key_heads} key heads evenly: make the first a multiple of the second"
         )
     grouped = query.reshape(batch, length, key_heads, heads // key_heads, size)
-    logits = jnp.einsum("btkgd,bskd->bkgts", grouped, key).astype(full())
-    logits = jnp.where(mask[:, None, None], soft_capped(logits, soft_cap), MASKED)
-    for sink in sinks:
-        column = sink.astype(full()).reshape(key_heads, heads // key_heads, 1, 1)
-        logits = jnp.concatenate([logits, jnp.broadcast_to(column, (*logits.shape[:-1], 1))], axis=-1)
-    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    if sinks:
-        weights = weights[..., : key.shape[1]]
-    mixed = jnp.einsum("bkgts,bskd->btkgd", weights, value)
-    return mixed.reshape(batch, length, heads, value.shape[-1]).astype(query.dtype)
+    return jnp.einsum("btkgd,bskd->bkgts", grouped, key).astype(full())

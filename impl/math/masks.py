@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-__all__ = ["cached_mask", "training_mask"]
+__all__ = ["cached_mask", "training_mask", "without_padding"]
 
 
 def training_mask(segment_ids: jax.Array, *, window: int = -1) -> jax.Array:
@@ -33,6 +33,11 @@ def cached_mask(
     """
     distance = query_positions[:, :, None] - key_positions[:, None, :]
     return key_valid[:, None, :] & _reaches(distance, window)
+
+
+def without_padding(mask: jax.Array, segment_ids: jax.Array) -> jax.Array:
+    """A mask [B, T, S] for queries of segment_ids int [B, T] in which those of padding attend to nothing."""
+    return mask & (segment_ids != 0)[:, :, None]
 
 
 def _reaches(distance: jax.Array, window: int) -> jax.Array:

@@ -8,8 +8,10 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from impl.config import ModelConfig
+from impl.latent import PEAKS
 from impl.math.attention import attend
-from impl.math.masks import cached_mask, training_mask
+from impl.math.clip import largest_logits
+from impl.math.masks import cached_mask, training_mask, without_padding
 from impl.math.mla import compressed, expanded, placed
 from impl.nnx.attention import KVCache
 from impl.nnx.layers import RMSNorm, dense
@@ -22,7 +24,7 @@ class LatentAttention(nnx.Module):
     """Self-attention [B, T, E] -> [B, T, E] whose keys and values are made of one latent a token.
 
     Arguments as Attention's. The cache keeps latents and the keys' shared part; every step makes keys and values of
-    all of them again.
+    all of them again. In training it sows, as nnx.Intermediate, what QK-Clip measures, if the configuration asks.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, window: int = -1, kind: str = "global", slots: int = 0):
@@ -59,6 +61,8 @@ class LatentAttention(nnx.Module):
             mask = cached_mask(positions, cached.positions, cached.valid, window=self.window)
         key, value = expanded(self.wkv_b(latent), shared, config.qk_nope_head_dim)
         key, value = checkpoint_name(key, "key_proj"), checkpoint_name(value, "value_proj")
+        if config.use_qk_clip and mode == "train":
+            self.sow(nnx.Intermediate, PEAKS, largest_logits(query, key, without_padding(mask, segment_ids)))
         mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap)
         return checkpoint_name(self.out(checkpoint_name(mixed, "attention_out")), "out_proj")
 

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from impl.config import ModelConfig
-from impl.experts import told
+from impl.training.auxiliary import asked
 from impl.training.objective import Batch
 from impl.trees import flat, nested, overlay
 
@@ -77,7 +77,7 @@ def called(model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[Path, jax.A
 def captured(call: Callable[..., Any], config: ModelConfig, batch: Batch) -> tuple[jax.Array, dict[Path, jax.Array]]:
     """What a model, or a method of one, makes of a batch, and what layers sowed on the way, by path."""
     inputs = batch.tokens, batch.positions, batch.segment_ids
-    if not told(config):
+    if not asked(config):
         return call(*inputs), {}
     made, sown = nnx.capture(call, nnx.Intermediate)(*inputs)
     return made, state_paths(sown)

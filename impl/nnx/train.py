@@ -11,6 +11,7 @@ from flax import nnx
 
 from impl.config import ModelConfig
 from impl.experts import LOADS
+from impl.latent import PEAKS
 from impl.math.accumulation import strided
 from impl.math.precision import full
 from impl.nnx.fp8 import DIFFERENTIATED, Overwritten
@@ -18,9 +19,11 @@ from impl.nnx.state import called
 from impl.nnx.tiling import tiled_loss
 from impl.statistics import accumulated
 from impl.training.auxiliary import blank, collected, moved_biases
+from impl.training.clip import clipped_heads
 from impl.training.objective import (
     Batch,
     Terms,
+    added,
     auxiliary_share,
     clipped,
     global_norm,
@@ -82,7 +85,7 @@ def _accumulated(
     def step(carry: tuple[Any, Terms, nnx.State], part: Batch) -> tuple[tuple[Any, Terms, nnx.State], None]:
         total, sums, rest = carry
         grads, (terms, rest) = differentiate(params, rest, part)
-        return (_added(total, grads), jax.tree.map(jnp.add, sums, terms), rest), None
+        return (_added(total, grads), added(sums, terms), rest), None
 
     zeros = jax.tree.map(jnp.zeros_like, params)
     start = (zeros, zero, rest)
@@ -122,7 +125,9 @@ def train_step(
         grads = clipped(grads, raw_norm, settings)
         train_state.apply_gradients(grads)
         if LOADS in terms.aux:
-            _move_biases(train_state.model, terms.aux[LOADS])
+            _rewrite(train_state.model, moved_biases, terms.aux[LOADS])
+        if PEAKS in terms.aux:
+            _rewrite(train_state.model, clipped_heads, terms.aux[PEAKS])
         params = nnx.state(train_state.model, nnx.Param)
         norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(grads), "param_norm": global_norm(params)}
         return nnx.state(train_state, nnx.Not(nnx.Intermediate)), metrics(terms, norms, settings)
@@ -130,10 +135,10 @@ def train_step(
     return step
 
 
-def _move_biases(model: nnx.Module, loads: jax.Array) -> None:
-    """Each layer's routing bias, moved in place after the optimizer's step."""
+def _rewrite(model: nnx.Module, rule: Callable[..., Any], told: jax.Array) -> None:
+    """Params changed in place after the optimizer's step, by a rule that takes what layers told."""
     params = nnx.state(model, nnx.Param)
-    nnx.replace_by_pure_dict(params, moved_biases(nnx.to_pure_dict(params), loads, model.config))
+    nnx.replace_by_pure_dict(params, rule(nnx.to_pure_dict(params), told, model.config))
     nnx.update(model, params)
 
 

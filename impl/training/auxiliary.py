@@ -14,13 +14,15 @@ import jax.numpy as jnp
 
 from impl.config import ModelConfig
 from impl.experts import BALANCE, LOADS, feed_forward_name, has_experts, told
+from impl.latent import PEAKS
+from impl.math.attention import MASKED
 from impl.math.moe import bias_update
 from impl.math.precision import full
 from impl.names import nearest
 from impl.stacks import Place, places
 from impl.trees import flat
 
-__all__ = ["SownError", "blank", "collected", "moved_biases"]
+__all__ = ["SownError", "asked", "blank", "collected", "leaf_below", "moved_biases"]
 
 Path = tuple[str, ...]
 SPELLINGS = ("layers_{i}", "layers/{i}")
@@ -31,15 +33,23 @@ class SownError(ValueError):
 
 
 def collected(sown: Mapping[Path, jax.Array], config: ModelConfig) -> dict[str, jax.Array]:
-    """Leaves sown in one forward pass -> name -> term: the load-balance loss (), a mean over layers; loads [layers, N].
+    """Leaves sown in one forward pass -> name -> term: the load-balance loss (), a mean over layers; loads [layers, N];
+    the largest logits [layers, H] of all rows.
 
-    Raises SownError unless every layer with experts sowed each name exactly once.
+    Raises SownError unless every layer that has the term sowed it exactly once.
     """
     found = {}
     for name in told(config):
         rows = jnp.stack([_of_layer(sown, name, place) for place in _with_experts(config)])
         found[name] = jnp.mean(rows) if name == BALANCE else rows
+    if config.use_qk_clip:
+        found[PEAKS] = jnp.stack([jnp.max(_of_layer(sown, PEAKS, place), axis=0) for place in places(config)])
     return found
+
+
+def asked(config: ModelConfig) -> tuple[str, ...]:
+    """The names that `collected` gives: whether layers sow anything at all."""
+    return (*told(config), *((PEAKS,) if config.use_qk_clip else ()))
 
 
 def _with_experts(config: ModelConfig) -> list[Place]:
@@ -57,9 +67,12 @@ def _of_layer(sown: Mapping[Path, jax.Array], name: str, place: Place) -> jax.Ar
 
 
 def blank(config: ModelConfig) -> dict[str, jax.Array]:
-    """What `collected` gives, all zeros: where sums over microbatches start."""
+    """What `collected` gives of no rows at all: where those of microbatches are added to."""
     shapes = {BALANCE: (), LOADS: (len(_with_experts(config)), config.num_experts)}
-    return {name: jnp.zeros(shapes[name], full()) for name in told(config)}
+    found = {name: jnp.zeros(shapes[name], full()) for name in told(config)}
+    if config.use_qk_clip:
+        found[PEAKS] = jnp.full((len(places(config)), config.num_query_heads), MASKED, full())
+    return found
 
 
 def moved_biases(tree: Any, loads: jax.Array, config: ModelConfig) -> Any:
@@ -71,7 +84,8 @@ def moved_biases(tree: Any, loads: jax.Array, config: ModelConfig) -> Any:
     leaves = flat(tree)
     moved: dict[Path, jax.Array] = {}
     for step, place in zip(steps, _with_experts(config), strict=True):
-        path = _bias_path(leaves, place, config)
+        name = feed_forward_name(config, place.kind)
+        path = leaf_below(leaves, place, (name,), ("gate", "bias"), "routing bias to move")
         leaf = moved.get(path, leaves[path])
         step = step.astype(leaf.dtype)
         if place.group.form != "scanned":
@@ -84,14 +98,17 @@ def moved_biases(tree: Any, loads: jax.Array, config: ModelConfig) -> Any:
     return jax.tree.unflatten(jax.tree.structure(tree), order)
 
 
-def _bias_path(leaves: Mapping[Path, Any], place: Place, config: ModelConfig) -> Path:
-    name = feed_forward_name(config, place.kind)
+def leaf_below(leaves: Mapping[Path, Any], place: Place, within: Path, ending: Path, what: str) -> Path:
+    """The path in `leaves` of what ends in `ending` below `within` in a layer, however the side spells layers.
+
+    Raises SownError, which says that the layer has no such thing as `what`, if there is none.
+    """
     for spelled in SPELLINGS:
-        root = (*place.path(spelled), name)
-        found = [path for path in leaves if path[-2:] == ("gate", "bias") and _holds(path, root)]
+        root = (*place.path(spelled), *within)
+        found = [path for path in leaves if path[-len(ending) :] == ending and _holds(path, root)]
         if found:
             return found[0]
-    raise SownError(nearest(f"{place.name} has no routing bias to move", place.name, map("/".join, leaves)))
+    raise SownError(nearest(f"{place.name} has no {what}", place.name, map("/".join, leaves)))
 
 
 def _holds(path: Path, root: Path) -> bool:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from impl.latent import PEAKS
 from impl.math.loss import EPSILON, loss_terms
 from impl.math.precision import full
 from impl.math.tiling import Tiling, tiled_loss_terms
@@ -18,6 +19,7 @@ __all__ = [
     "AUXILIARY_LOSSES",
     "Batch",
     "Terms",
+    "added",
     "auxiliary_share",
     "clipped",
     "finish",
@@ -62,6 +64,16 @@ class Terms(NamedTuple, Generic[_Array]):
 def named_terms(terms: Terms) -> dict[str, Any]:
     """Every term by its name."""
     return {name: value for name, value in terms._asdict().items() if name != "aux"} | terms.aux
+
+
+def added(total: Terms, part: Terms) -> Terms:
+    """Terms of microbatches together: their sums, but of the largest logits the largest.
+
+    MaxText adds these up too: under accumulation it clips heads that no microbatch saw beyond the threshold.
+    """
+    summed = jax.tree.map(jnp.add, total, part)
+    largest = {name: jnp.maximum(total.aux[name], part.aux[name]) for name in {PEAKS} & total.aux.keys()}
+    return summed._replace(aux=summed.aux | largest)
 
 
 def objective(logits: jax.Array, batch: Batch, settings: TrainSettings) -> tuple[jax.Array, Terms]:
@@ -168,5 +180,6 @@ def metrics(terms: Terms, norms: dict[str, jax.Array], settings: TrainSettings) 
         "learning/z_loss": terms.z_sum / (terms.weights + EPSILON),
         "learning/total_weights": terms.weights,
         **{f"learning/{name}": value for name, value in _auxiliary(terms, settings).items()},
+        **{f"learning/{name}": jnp.max(terms.aux[name]) for name in {PEAKS} & terms.aux.keys()},
         **{f"learning/{name}": value for name, value in norms.items()},
     }
