@@ -26,7 +26,13 @@ _SERVED = {
 }
 
 _TRAINED = ("start", "gradients", "step")
-_COMPILED = {"forward": ("forward",), "gradients": ("gradients",), "train": _TRAINED, "fp8": _TRAINED}
+_COMPILED = {
+    "forward": ("forward",),
+    "gradients": ("gradients",),
+    "train": _TRAINED,
+    "fp8": _TRAINED,
+    "qk_clip": _TRAINED,
+}
 
 
 def graphs(name: str, settings: Settings) -> dict[str, dict[str, Callable[[], Staged]]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["FIELDS", "TextError", "batches", "prompts", "text"]
+__all__ = ["FIELDS", "TextError", "batches", "prompts", "text", "unweighted"]
 
 FIELDS = ("tokens", "positions", "segment_ids", "targets", "target_segments")
 
@@ -62,6 +62,16 @@ def batches(*, rows: int, length: int, steps: int, seed: int, offset: int = 0) -
         for index, field in enumerate(FIELDS):
             values[f"step{step}/{field}"] = np.stack([row[index] for row in made]).astype(np.int32)
     return values
+
+
+def unweighted(made: dict[str, np.ndarray], every: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Rows start, start + step... of every batch without weight, as a microbatch that holds padding only."""
+    start, step = every
+    result = {name: value.copy() for name, value in made.items()}
+    for name, value in result.items():
+        if name.endswith("/target_segments"):
+            value[start::step] = 0
+    return result
 
 
 def _row(random: np.random.Generator, length: int, offset: int) -> list[np.ndarray]:

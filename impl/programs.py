@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from impl import fp8_programs, lifecycle, preference_programs, serving_programs, sharding_programs
+from impl import clip_programs, fp8_programs, lifecycle, preference_programs, serving_programs, sharding_programs
 from impl.config import ModelConfig
 from impl.experts import only_chooses
-from impl.inputs import FIELDS, batches
+from impl.inputs import FIELDS, batches, unweighted
 from impl.names import addresses
 from impl.params import draw
 from impl.requested import ROWS, config_of, exact, precision, preference_of, reordered, training_of
@@ -37,6 +37,7 @@ __all__ = [
     "precision",
     "prepare",
     "programs",
+    "qk_clip",
     "refusals",
     "reordered",
     "resume",
@@ -68,20 +69,10 @@ def prepare(settings: Settings, seed: int) -> tuple[dict[str, np.ndarray], dict[
         offset=settings.get("offset", 0),
     )
     if "unweighted" in settings:
-        made = _unweighted(made, settings["unweighted"])
+        made = unweighted(made, settings["unweighted"])
     if "prompts" in settings:
         made = {**made, **serving_programs.requests(settings, seed)}
     return draw(config, seed), made
-
-
-def _unweighted(made: dict[str, np.ndarray], every: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Rows start, start + step... of every batch without weight, as a microbatch that holds padding only."""
-    start, step = every
-    result = {name: value.copy() for name, value in made.items()}
-    for name, value in result.items():
-        if name.endswith("/target_segments"):
-            value[start::step] = 0
-    return result
 
 
 def table(settings: Settings) -> dict[str, dict[str, str]]:
@@ -154,20 +145,20 @@ def eager_gradients(name: str, settings: Settings, weights: Values, inputs: Valu
 
 def train(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """Structure, the first batch's gradients, then k steps: metrics of each, and weights and slots after the last."""
-    return _trained(_trainer(name, settings, weights), settings, weights, inputs, lambda: None)
+    return _trained(_trainer(name, settings, weights), settings, weights, inputs, lambda _: None)
 
 
 def _trained(
-    trainer: Any, settings: Settings, weights: Values, inputs: Values, stepped: Callable[[], None]
+    trainer: Any, settings: Settings, weights: Values, inputs: Values, stepped: Callable[[Values], None]
 ) -> Channels:
-    """`train` by `trainer`; `stepped` is called after each step."""
+    """`train` by `trainer`; `stepped` is called with the metrics of each step after it."""
     steps = settings.get("steps", 1)
     gradients, terms = trainer.gradients(batch(inputs, 0))
     losses = {f"gradient/{field}": value for field, value in named_terms(terms).items()}
     for step in range(steps):
         metrics = trainer.step(batch(inputs, step))
         losses.update({f"step{step}/{key}": value for key, value in metrics.items()})
-        stepped()
+        stepped(metrics)
     after = trainer.weights()
     return {
         "structure": trainer.structure(),
@@ -182,9 +173,17 @@ def fp8(name: str, settings: Settings, weights: Values, inputs: Values) -> Chann
     """`train`, and the statistics of quantised products after each step: `impl.fp8_programs`."""
     trainer = _trainer(name, settings, weights)
     seen = [fp8_programs.look(trainer)]
-    found = _trained(trainer, settings, weights, inputs, lambda: seen.append(fp8_programs.look(trainer)))
+    found = _trained(trainer, settings, weights, inputs, lambda _: seen.append(fp8_programs.look(trainer)))
     claims = fp8_programs.claims(config_of(settings), seen, trainer.slots())
     return {**found, "claims": {**found["claims"], **claims}, "state": fp8_programs.state(seen)}
+
+
+def qk_clip(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """`train`, each step taken once more without clipping: `impl.clip_programs`."""
+    steps = [batch(inputs, step) for step in range(settings.get("steps", 1))]
+    watch = clip_programs.Watch(lambda asked: _trainer(name, asked, weights), settings, steps)
+    found = _trained(watch.trainer, settings, weights, inputs, watch.stepped)
+    return {**found, "claims": {**found["claims"], **clip_programs.claims(config_of(settings), watch.seen)}}
 
 
 def dropout(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
@@ -229,6 +228,7 @@ _PROGRAMS: dict[str, Callable[..., Channels]] = {
     "taps": taps,
     "train": train,
     "fp8": fp8,
+    "qk_clip": qk_clip,
     "dropout": dropout,
     "resume": resume,
     "conversion": conversion,
