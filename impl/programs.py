@@ -179,11 +179,12 @@ def fp8(name: str, settings: Settings, weights: Values, inputs: Values) -> Chann
 
 
 def qk_clip(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
-    """`train`, each step taken once more without clipping: `impl.clip_programs`."""
+    """`train`, and what became of every kernel, calculated again: `impl.clip_programs`."""
     steps = [batch(inputs, step) for step in range(settings.get("steps", 1))]
     watch = clip_programs.Watch(lambda asked: _trainer(name, asked, weights), settings, steps)
     found = _trained(watch.trainer, settings, weights, inputs, watch.stepped)
-    return {**found, "claims": {**found["claims"], **clip_programs.claims(config_of(settings), watch.seen)}}
+    claims = clip_programs.claims(config_of(settings), training_of(settings), watch.seen)
+    return {**found, "claims": {**found["claims"], **claims}}
 
 
 def dropout(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from harness.faults.catalogue import (
     bridged,
+    clip,
     experts,
     forward,
     fp8,
@@ -41,6 +42,7 @@ CATALOGUE = Catalogue(
         *bridged.FAULTS,
         *experts.FAULTS,
         *latent.FAULTS,
+        *clip.FAULTS,
         *preference.FAULTS,
         *fp8.FAULTS,
         *shardings.FAULTS,

@@ -27,6 +27,28 @@ def turned(vector, position, radians):
 
 def latent_attention(weights, x, positions, segments, config):
     """What attention adds to normed hidden states [B, T, E]; `weights` by name below the layer's attention."""
+    out = np.zeros(x.shape)
+    for b, head, queries, keys, values in _heads(weights, x, positions, config):
+        for t, query in enumerate(queries):
+            seen = [s for s in range(t + 1) if segments[b, s] == segments[b, t]]
+            odds = np.exp([float(query @ keys[s]) for s in seen])
+            mean = sum(odd * values[s] for odd, s in zip(odds, seen, strict=True)) / odds.sum()
+            out[b, t] += mean @ weights["out/kernel"][head]
+    return out
+
+
+def largest_logits(weights, x, positions, segments, config):
+    """The largest logit of each row and head [B, H] among those that a softmax sees, padding's own left out."""
+    found = np.full((x.shape[0], config.num_query_heads), -np.inf)
+    for b, head, queries, keys, _ in _heads(weights, x, positions, config):
+        for t, s in np.ndindex(len(queries), len(keys)):
+            if s <= t and segments[b, s] == segments[b, t] != 0:
+                found[b, head] = max(found[b, head], queries[t] @ keys[s])
+    return found
+
+
+def _heads(weights, x, positions, config):
+    """Row, head, and of each of its tokens the query (scaled), the key and the value."""
     still, wide, rank = config.qk_nope_head_dim, config.qk_rope_head_dim, config.kv_lora_rank
     epsilon = config.normalization_layer_epsilon
     radians = oracles.yarn_radians(
@@ -44,23 +66,18 @@ def latent_attention(weights, x, positions, segments, config):
         config.max_position_embeddings,
         config.original_max_position_embeddings,
     )
-    out = np.zeros(x.shape)
     for b, head in np.ndindex(x.shape[0], config.num_query_heads):
         queries, keys, values = [], [], []
         for t, position in enumerate(positions[b]):
             queries.append(_query(weights, x[b, t], head, epsilon))
             queries[-1][still:] = turned(queries[-1][still:], position, radians)
+            queries[-1] *= sharp
             both = x[b, t] @ weights["wkv_a/kernel"]
             latent = rms(both[:rank], weights["kv_norm/scale"], epsilon)
             own = latent @ weights["wkv_b/kernel"][:, head]
             keys.append(np.concatenate([own[:still], turned(both[rank:], position, radians)]))
             values.append(own[still:])
-        for t, query in enumerate(queries):
-            seen = [s for s in range(t + 1) if segments[b, s] == segments[b, t]]
-            odds = np.exp([sharp * float(query @ keys[s]) for s in seen])
-            mean = sum(odd * values[s] for odd, s in zip(odds, seen, strict=True)) / odds.sum()
-            out[b, t] += mean @ weights["out/kernel"][head]
-    return out
+        yield b, head, queries, keys, values
 
 
 def _query(weights, vector, head, epsilon):
