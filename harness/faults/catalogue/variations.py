@@ -20,16 +20,17 @@ def _set(name: str, title: str, cell: str, seed: int = 0, **settings: Any) -> Va
     return Variation(id=name, title=title, scenario="train_step", cell=cell, settings=paths, seed=seed)
 
 
+_NORM = "        self.post_self_attention_layer_norm = block_norm(config, epsilon, rngs)\n"
+_SECOND = "        setattr(self, self.names[1], (mixture if self.sparse else Mlp)(config, rngs=rngs))\n"
+
 WORDED = (
     _worded(
         "nnx_attributes_reordered",
         "two norms are constructed in another order: weights are transplanted, so nothing may change",
         Edit(
             f"{NNX}/blocks.py",
-            "        self.post_self_attention_layer_norm = block_norm(config, epsilon, rngs)\n"
-            "        self.mlp = Mlp(config, rngs=rngs)\n",
-            "        self.mlp = Mlp(config, rngs=rngs)\n"
-            "        self.post_self_attention_layer_norm = block_norm(config, epsilon, rngs)\n",
+            f'{_NORM}        mixture = SharedMoe if config.decoder_block == "deepseek" else RoutedMoe\n{_SECOND}',
+            f'        mixture = SharedMoe if config.decoder_block == "deepseek" else RoutedMoe\n{_SECOND}{_NORM}',
         ),
     ),
     _worded(
@@ -56,8 +57,8 @@ WORDED = (
         "the residual is added from the other side",
         Edit(
             f"{NNX}/blocks.py",
-            "x = x + self.mlp(self.post_self_attention_layer_norm(x))",
-            "x = self.mlp(self.post_self_attention_layer_norm(x)) + x",
+            "x + (feed_forward(normed, mode) if self.sparse else feed_forward(normed))",
+            "(feed_forward(normed, mode) if self.sparse else feed_forward(normed)) + x",
         ),
     ),
     _worded(
