@@ -33,6 +33,6 @@ SCENARIO = Scenario(
         },
         "accumulated-scan1": {"config": dense(PLAIN, scan_layers=True), "rows": 6, "train": THREE},
     },
-    quick=("lora-scan1", "plain"),
+    quick=("lora-scan1",),
     faults=("linen_clip_finds_nothing", "both_layers_share_a_scale", "clip_before_update", "clip_logits_leak"),
 )

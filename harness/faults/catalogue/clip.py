@@ -52,7 +52,7 @@ ONE_SIDE = (
     Fault(
         id="clip_before_update",
         title="kernels are clipped before the optimizer's update instead of after it",
-        source="MT:b1ac62ab0",
+        source="FM64",
         channel="claims",
         module=BY_HEAD,
         expect="claim",
