@@ -12,6 +12,7 @@ from impl.later import later
 from impl.math.mla import magnitude, softmax_scale
 from impl.math.rope import Frequencies
 from impl.mixture import Mixture
+from impl.prediction import Prediction
 from impl.validation import BLOCKS, problems
 
 __all__ = ["BLOCKS", "ConfigError", "ModelConfig", "Rope", "tiny"]
@@ -24,7 +25,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(Mixture, Latent):
+class ModelConfig(Mixture, Latent, Prediction):
     """Everything that shapes the model. Letters as in `impl.math`: V, E, H, K, D, F; L decoder layers.
 
     num_decoder_layers counts blocks: a gemma2 block holds a local and a global sublayer (MaxText's counting).

@@ -16,9 +16,14 @@ import numpy as np
 
 from impl.config import ModelConfig
 from impl.experts import MIXTURES, ROUTED, SHARED, attention_name, feed_forward_name, has_experts
-from impl.stacks import places
+from impl.prediction import BLOCK, layer_name, part_name
+from impl.stacks import places, predictors
 
 __all__ = ["Parameter", "declare", "draw", "input_projections", "layer_parameters"]
+
+
+Axes = tuple[str | None, ...]
+"""Logical names of a leaf's axes."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Parameter:
 
     name: str
     shape: tuple[int, ...]
-    axes: tuple[str | None, ...]
+    axes: Axes
     kind: str = "kernel"
     fan_in: int = 0
 
@@ -44,7 +49,18 @@ def declare(config: ModelConfig) -> tuple[Parameter, ...]:
     rows += _norm("decoder/decoder_norm", config)
     if not config.logits_via_embedding:
         rows.append(Parameter("decoder/logits_dense/kernel", (e, v), ("embed_vocab", "vocab"), "kernel", e))
+    for place in predictors(config):
+        rows += _joining(config, place.layer)
+        rows += [replace(row, name=f"{place.name}/{row.name}") for row in layer_parameters(config, place.kind)]
     return tuple(rows)
+
+
+def _joining(config: ModelConfig, k: int) -> Iterator[Parameter]:
+    """What a layer that predicts further has before its block: norms of what it joins, and the projection of both."""
+    above, e = f"{BLOCK}/{layer_name(k)}", config.emb_dim
+    for part in ("embedding_norm", "hidden_state_norm"):
+        yield from _norm(f"{above}/{part_name(k, part)}", config)
+    yield from _dense(f"{above}/{part_name(k, 'projection')}", (2 * e, e), ("embed", None), 1, False)
 
 
 def layer_parameters(config: ModelConfig, kind: str = "global") -> tuple[Parameter, ...]:
@@ -121,7 +137,7 @@ def _norm(name: str, config: ModelConfig) -> list[Parameter]:
     return rows
 
 
-def _dense(name: str, shape: tuple[int, ...], axes: tuple[str, ...], inputs: int, bias: bool) -> list[Parameter]:
+def _dense(name: str, shape: tuple[int, ...], axes: Axes, inputs: int, bias: bool) -> list[Parameter]:
     rows = [Parameter(f"{name}/kernel", shape, axes, "kernel", math.prod(shape[:inputs]))]
     if bias:
         rows.append(Parameter(f"{name}/bias", shape[inputs:], axes[inputs:], "bias"))

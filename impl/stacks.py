@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from impl.config import ModelConfig
+from impl.prediction import BLOCK, layer_name, part_name
 
-__all__ = ["CYCLES", "Group", "Place", "groups", "inner_name", "places", "stacks"]
+__all__ = ["CYCLES", "Group", "Place", "Predictor", "groups", "inner_name", "places", "predictors", "stacks"]
 
 Form = Literal["listed", "block", "scanned"]
 
@@ -76,6 +77,18 @@ class Place:
         return ("decoder", self.group.name, *((inner_name(self.inner),) if nested else ()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Predictor(Place):
+    """A layer beside the decoder that predicts further; `layer` counts from 1. It is never scanned."""
+
+    @property
+    def name(self) -> str:
+        return "/".join(self.path(""))
+
+    def path(self, unscanned: str) -> tuple[str, ...]:
+        return BLOCK, layer_name(self.layer), part_name(self.layer, "transformer_layer")
+
+
 def inner_name(inner: int) -> str:
     """What a layer is called inside a block of several."""
     return f"layers_{inner}"
@@ -121,3 +134,12 @@ def places(config: ModelConfig) -> tuple[Place, ...]:
         for size in (len(group.kinds),)
         for at, layer in enumerate(group.layers)
     )
+
+
+def predictors(config: ModelConfig) -> tuple[Predictor, ...]:
+    """The layers that predict further, each of the kind of the decoder's last one."""
+    if not config.mtp_num_layers:
+        return ()
+    kind, numbers = places(config)[-1].kind, range(1, config.mtp_num_layers + 1)
+    group = Group(stack=BLOCK, name=BLOCK, form="listed", first=1, kinds=(kind,) * len(numbers))
+    return tuple(Predictor(group=group, layer=number, kind=kind, inner=0, index=0) for number in numbers)

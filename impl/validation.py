@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from impl import quantization
 from impl.latent import latent_problems
 from impl.math.gates import ACTIVATIONS
+from impl.prediction import prediction_problems
 
 if TYPE_CHECKING:
     from impl.config import ModelConfig
@@ -29,7 +30,7 @@ DTYPES = ("float32", "bfloat16", "float64")
 def problems(config: ModelConfig) -> list[str]:
     """Every reason for which `config` cannot be built, each a sentence with the values and the cure."""
     found = [*_size_problems(config), *_choice_problems(config), *_combination_problems(config)]
-    found += [*quantization.problems(config), *latent_problems(config)]
+    found += [*quantization.problems(config), *latent_problems(config), *prediction_problems(config)]
     if config.quantization and config.decoder_block in MIXED:
         found.append(
             f"quantization={config.quantization!r} with decoder_block={config.decoder_block!r}: experts are not "

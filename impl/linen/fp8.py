@@ -26,7 +26,7 @@ OPERATIONS: dict[str, Callable[..., nn.Module]] = {
 """Flavour -> Flax's operation."""
 
 
-def dot(config: ModelConfig, axes: tuple[str, ...]) -> Callable[[], nn.Module] | None:
+def dot(config: ModelConfig, axes: tuple[str | None, ...]) -> Callable[[], nn.Module] | None:
     """What makes the product of the projection whose kernel has these logical axes; None leaves it as it is."""
     if not quantised(config, axes):
         return None

@@ -88,7 +88,7 @@ class Named(nn.LogicallyPartitioned):
         return self.value
 
 
-def boxed(first: Callable[..., Any], axes: tuple[str, ...]) -> Callable[..., Named]:
+def boxed(first: Callable[..., Any], axes: tuple[str | None, ...]) -> Callable[..., Named]:
     """`first`, an initializer, with its result in a box that names its axes."""
     return lambda *args: Named(first(*args), axes)
 
@@ -97,7 +97,7 @@ def dense(
     config: ModelConfig,
     name: str,
     features: tuple[int, ...],
-    axes: tuple[str, ...],
+    axes: tuple[str | None, ...],
     contracted: int,
     bias: bool,
 ) -> nn.DenseGeneral:

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from impl.config import ConfigError, ModelConfig
 from impl.training.auxiliary import collected
-from impl.training.objective import Batch, Terms, tiled_objective, with_auxiliary
+from impl.training.objective import Batch, Shares, Terms, tiled_objective, with_auxiliary
 from impl.training.settings import TrainSettings
 from impl.trees import flat
 
@@ -28,7 +28,7 @@ def head_params(params: Any, config: ModelConfig) -> Any:
 def tiled_loss(
     model: nn.Module, settings: TrainSettings, config: ModelConfig
 ) -> Callable[..., tuple[jax.Array, Terms]]:
-    """(params, batch, key, share of auxiliary losses) -> (what is differentiated, loss terms).
+    """(params, batch, key, shares of auxiliary losses) -> (what is differentiated, loss terms).
 
     Raises ConfigError for a model without `head`.
     """
@@ -41,10 +41,10 @@ def tiled_loss(
     def head(params: Any, hidden: jax.Array) -> jax.Array:
         return model.apply(params, hidden, method="head")
 
-    def loss(params: Any, batch: Batch, key: jax.Array, share: Any = 1.0) -> tuple[jax.Array, Terms]:
+    def loss(params: Any, batch: Batch, key: jax.Array, shares: Shares) -> tuple[jax.Array, Terms]:
         inputs, keys = (batch.tokens, batch.positions, batch.segment_ids), {"dropout": key}
         hidden, sown = model.apply(params, *inputs, rngs=keys, mutable=["intermediates"], method="hidden")
         value, terms = tiled_objective(head, head_params(params, config), hidden, batch, settings)
-        return with_auxiliary(value, terms, collected(flat(sown.get("intermediates", {})), config), share)
+        return with_auxiliary(value, terms, collected(flat(sown.get("intermediates", {})), config), shares)
 
     return loss

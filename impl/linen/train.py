@@ -14,17 +14,19 @@ from flax.training.train_state import TrainState
 from impl.config import ModelConfig
 from impl.experts import LOADS
 from impl.latent import PEAKS
+from impl.linen.sown import passed
 from impl.linen.tiling import tiled_loss
 from impl.math.accumulation import strided
 from impl.math.precision import full
 from impl.statistics import accumulated
-from impl.training.auxiliary import blank, collected, moved_biases
+from impl.training.auxiliary import blank, moved_biases
 from impl.training.clip import clipped_heads
 from impl.training.objective import (
     Batch,
+    Shares,
     Terms,
     added,
-    auxiliary_share,
+    auxiliary_shares,
     clipped,
     global_norm,
     metrics,
@@ -32,8 +34,8 @@ from impl.training.objective import (
     scaled,
     with_auxiliary,
 )
+from impl.training.prediction import check_predictable, unpredicted
 from impl.training.settings import TrainSettings
-from impl.trees import flat
 
 __all__ = ["grad_fn", "train_step"]
 
@@ -43,15 +45,22 @@ Grads = Callable[[Any, Batch, jax.Array], tuple[Any, Terms]]
 def grad_fn(model: nn.Module, settings: TrainSettings, config: ModelConfig) -> Grads:
     """(params, batch, key) -> (what takes the place of each variable's gradient, loss terms), over all microbatches."""
 
-    def loss(params: Any, batch: Batch, key: jax.Array, share: Any = 1.0) -> tuple[jax.Array, Terms]:
-        inputs, keys = (batch.tokens, batch.positions, batch.segment_ids), {"dropout": key}
-        logits, sown = model.apply(params, *inputs, rngs=keys, mutable=["intermediates"])
+    check_predictable(model, config, settings)
+
+    def loss(params: Any, batch: Batch, key: jax.Array, shares: Shares) -> tuple[jax.Array, Terms]:
+        logits, aux = passed(model, config, params, batch, key)
         value, terms = objective(logits, batch, settings)
-        return with_auxiliary(value, terms, collected(flat(sown.get("intermediates", {})), config), share)
+        return with_auxiliary(value, terms, aux, shares)
 
     tiled = settings.num_vocab_tiling > 1
     differentiate = jax.grad(tiled_loss(model, settings, config) if tiled else loss, has_aux=True)
-    return differentiate if settings.gradient_accumulation_steps == 1 else _accumulated(differentiate, settings, config)
+    if settings.gradient_accumulation_steps > 1:
+        return _accumulated(differentiate, settings, config)
+
+    def grads(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Terms]:
+        return differentiate(params, batch, key, auxiliary_shares(batch, settings, config))
+
+    return grads
 
 
 def _accumulated(differentiate: Callable[..., Any], settings: TrainSettings, config: ModelConfig) -> Grads:
@@ -62,16 +71,16 @@ def _accumulated(differentiate: Callable[..., Any], settings: TrainSettings, con
     count = settings.gradient_accumulation_steps
 
     def grads(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Terms]:
-        share = auxiliary_share(batch, settings)
+        shares = auxiliary_shares(batch, settings, config)
 
         def step(carry: tuple[Any, Terms], micro: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Terms], None]:
             index, part = micro
-            grads, terms = differentiate(params, part, jax.random.fold_in(key, index), share)
+            grads, terms = differentiate(params, part, jax.random.fold_in(key, index), shares)
             total = {name: jax.tree.map(_together(name), carry[0][name], grads[name]) for name in grads}
             return (total, added(carry[1], terms)), None
 
         zero = jnp.zeros((), full())
-        start = (jax.tree.map(jnp.zeros_like, params), Terms(zero, zero, zero, blank(config)))
+        start = (jax.tree.map(jnp.zeros_like, params), Terms(zero, zero, zero, blank(config) | unpredicted(config)))
         parts = Batch(*[strided(field, count) for field in batch])
         (total, terms), _ = jax.lax.scan(step, start, (jnp.arange(count), parts))
         return {**total, "params": scaled(total["params"], terms.weights)}, terms

@@ -13,11 +13,13 @@ from impl.head import finish, rounded_table
 from impl.linen.activations import constrained
 from impl.linen.blocks import BLOCK_CLASSES, Cycle
 from impl.linen.layers import block_norm, dense, dropout
+from impl.linen.mtp import MtpBlock
 from impl.math.head import tied_logits
 from impl.serving.kv import Mode
 from impl.sharding.activations import HIDDEN, LOGITS
 from impl.stacks import Group, groups
 from impl.statistics import COLLECTION
+from impl.training.objective import Batch
 
 __all__ = ["Decoder", "Transformer", "embed"]
 
@@ -31,9 +33,14 @@ class Decoder(nn.Module):
     mesh: Mesh | None = None
 
     def setup(self) -> None:
-        if not self.config.logits_via_embedding:
+        config = self.config
+        if config.trainable_position_size:
+            self.position_embedder = embed(config, "position_embedder", config.trainable_position_size)
+        self.dropout = dropout(config, "dropout")
+        self.decoder_norm = block_norm(config, "decoder_norm", config.normalization_layer_epsilon)
+        if not config.logits_via_embedding:
             axes = ("embed_vocab", "vocab")
-            self.logits_dense = dense(self.config, "logits_dense", (self.config.vocab_size,), axes, 1, False)
+            self.logits_dense = dense(config, "logits_dense", (config.vocab_size,), axes, 1, False)
 
     def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         return self.head(self.hidden(x, positions, segment_ids))
@@ -42,17 +49,23 @@ class Decoder(nn.Module):
         """The last hidden state [B, T, E] -> logits [B, T, V], or itself where the head is tied."""
         return x if self.config.logits_via_embedding else self.logits_dense(x)
 
-    @nn.compact
     def hidden(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         """The last hidden state [B, T, E], after the final norm."""
-        config = self.config
-        if config.trainable_position_size:
-            x = x + embed(config, "position_embedder", config.trainable_position_size)(positions)
-        x = dropout(config, "dropout")(x, deterministic=self.deterministic)
-        for group in groups(config):
+        return self.decoder_norm(self.residual(self.entered(x, positions), positions, segment_ids))
+
+    def entered(self, x: jax.Array, positions: jax.Array) -> jax.Array:
+        """Embedded tokens [B, T, E] as the first layer takes them: with learned positions, through dropout."""
+        if self.config.trainable_position_size:
+            x = x + self.position_embedder(positions)
+        return self.dropout(x, deterministic=self.deterministic)
+
+    @nn.compact
+    def residual(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        """The residual stream [B, T, E] after the last layer, before the final norm."""
+        for group in groups(self.config):
             run = self._scanned if group.form == "scanned" else self._looped
             x = run(group, x, positions, segment_ids)
-        return block_norm(config, "decoder_norm", config.normalization_layer_epsilon)(x)
+        return x
 
     def _block(self, group: Group, kinds: tuple[str, ...], name: str) -> nn.Module:
         """One layer, or a module of several."""
@@ -99,10 +112,37 @@ class Transformer(nn.Module):
     def setup(self) -> None:
         self.token_embedder = embed(self.config, "token_embedder", self.config.vocab_size)
         self.decoder = Decoder(self.config, self.mode, self.deterministic, self.mesh)
+        if self.config.mtp_num_layers:
+            self.mtp_block = MtpBlock(self.config, self.deterministic, self.mesh)
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
-        x = self.decoder(constrained(self.token_embedder(tokens), HIDDEN, self.mesh), positions, segment_ids)
-        return constrained(self._finished(x), LOGITS, self.mesh)
+        x = constrained(self.token_embedder(tokens), HIDDEN, self.mesh)
+        if self.config.mtp_num_layers and self.is_initializing():
+            # Nothing but `predict` calls the block; what it holds belongs to every model all the same.
+            self.mtp_block(x, Batch(tokens, positions, segment_ids, tokens, segment_ids), self._entered, self._headed)
+        return constrained(self._finished(self.decoder(x, positions, segment_ids)), LOGITS, self.mesh)
+
+    def predict(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        segment_ids: jax.Array,
+        targets: jax.Array,
+        target_segments: jax.Array,
+    ) -> jax.Array:
+        """The logits of a call. On the way the block that predicts further sows what it is to learn from."""
+        x = self.decoder.residual(self._entered(tokens, positions), positions, segment_ids)
+        batch = Batch(tokens, positions, segment_ids, targets, target_segments)
+        self.mtp_block(x, batch, self._entered, self._headed)
+        return self._headed(x)
+
+    def _entered(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """Tokens as the first layer takes them: the one embedding of all layers."""
+        return self.decoder.entered(constrained(self.token_embedder(tokens), HIDDEN, self.mesh), positions)
+
+    def _headed(self, x: jax.Array) -> jax.Array:
+        """The residual stream -> logits: the one final norm and head of all layers."""
+        return constrained(self.head(self.decoder.decoder_norm(x)), LOGITS, self.mesh)
 
     def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         """The last hidden state [B, T, E]: what the head makes logits of."""

@@ -47,6 +47,6 @@ class Fp8Dot(nnx.Module):
         return Meta(getattr(self, f"{tensor}_amax_history")[...], getattr(self, f"{tensor}_scale")[...])
 
 
-def dot(config: ModelConfig, axes: tuple[str, ...]) -> Fp8Dot | None:
+def dot(config: ModelConfig, axes: tuple[str | None, ...]) -> Fp8Dot | None:
     """The product of the projection whose kernel has these logical axes; None leaves it as it is."""
     return Fp8Dot(config.quantization, config.amax_history_length) if quantised(config, axes) else None

@@ -100,7 +100,7 @@ def dense(
     config: ModelConfig,
     inputs: tuple[int, ...],
     features: tuple[int, ...],
-    axes: tuple[str, ...],
+    axes: tuple[str | None, ...],
     bias: bool,
     rngs: nnx.Rngs,
 ) -> nnx.LinearGeneral:

@@ -13,18 +13,18 @@ from impl.nnx.fp8 import DIFFERENTIATED
 from impl.nnx.state import captured
 from impl.nnx.transformer import logits
 from impl.training.auxiliary import collected
-from impl.training.objective import Batch, Terms, tiled_objective, with_auxiliary
+from impl.training.objective import Batch, Shares, Terms, tiled_objective, with_auxiliary
 from impl.training.settings import TrainSettings
 
 __all__ = ["tiled_loss"]
 
 
 def tiled_loss(
-    graphdef: Any, settings: TrainSettings, share: Any
+    graphdef: Any, settings: TrainSettings, shares: Shares
 ) -> Callable[[nnx.State, nnx.State, Batch], tuple[jax.Array, tuple[Terms, nnx.State]]]:
     """(Params, rest, batch) -> (what is differentiated, (loss terms, rest after the forward pass)).
 
-    share: how often an auxiliary loss counts.
+    shares: how often each auxiliary loss counts.
     Raises ConfigError, while tracing, for a model without `head_module`.
     """
 
@@ -43,7 +43,7 @@ def tiled_loss(
             return logits(config, nnx.merge(head_def, weights, copy=True), hidden)
 
         value, terms = tiled_objective(head, weights, hidden, batch, settings)
-        value, terms = with_auxiliary(value, terms, collected(sown, config), share)
+        value, terms = with_auxiliary(value, terms, collected(sown, config), shares)
         return value, (terms, nnx.state(model, nnx.Not(nnx.Any(DIFFERENTIATED, nnx.Intermediate))))
 
     return loss

@@ -15,16 +15,17 @@ from impl.latent import PEAKS
 from impl.math.accumulation import strided
 from impl.math.precision import full
 from impl.nnx.fp8 import DIFFERENTIATED, Overwritten
-from impl.nnx.state import called
+from impl.nnx.sown import passed
 from impl.nnx.tiling import tiled_loss
 from impl.statistics import accumulated
-from impl.training.auxiliary import blank, collected, moved_biases
+from impl.training.auxiliary import blank, moved_biases
 from impl.training.clip import clipped_heads
 from impl.training.objective import (
     Batch,
+    Shares,
     Terms,
     added,
-    auxiliary_share,
+    auxiliary_shares,
     clipped,
     global_norm,
     metrics,
@@ -32,6 +33,7 @@ from impl.training.objective import (
     scaled,
     with_auxiliary,
 )
+from impl.training.prediction import check_predictable, unpredicted
 from impl.training.settings import TrainSettings
 
 __all__ = ["grads_of", "on_leaves", "train_step"]
@@ -44,27 +46,28 @@ def grads_of(model: nnx.Module, batch: Batch, settings: TrainSettings) -> tuple[
     differentiation returns in place of their gradients.
     """
     graphdef, params, rest = nnx.split(model, DIFFERENTIATED, ...)
-    share, tiled = auxiliary_share(batch, settings), settings.num_vocab_tiling > 1
-    differentiate = jax.grad((tiled_loss if tiled else _loss)(graphdef, settings, share), has_aux=True)
+    check_predictable(model, model.config, settings)
+    shares, tiled = auxiliary_shares(batch, settings, model.config), settings.num_vocab_tiling > 1
+    differentiate = jax.grad((tiled_loss if tiled else _loss)(graphdef, settings, shares), has_aux=True)
     if settings.gradient_accumulation_steps == 1:
         grads, (terms, rest) = differentiate(params, rest, batch)
         grads, rest = _apart(grads, rest)
     else:
         zero = jnp.zeros((), full())
-        start = Terms(zero, zero, zero, blank(model.config))
+        start = Terms(zero, zero, zero, blank(model.config) | unpredicted(model.config))
         grads, terms, rest = _accumulated(differentiate, (params, start, rest), batch, settings)
     nnx.update(model, rest)
     return grads, terms
 
 
 def _loss(
-    graphdef: Any, settings: TrainSettings, share: Any
+    graphdef: Any, settings: TrainSettings, shares: Shares
 ) -> Callable[..., tuple[jax.Array, tuple[Terms, nnx.State]]]:
     def loss(params: nnx.State, rest: nnx.State, batch: Batch) -> tuple[jax.Array, tuple[Terms, nnx.State]]:
         model = nnx.merge(graphdef, params, rest, copy=True)
-        logits, sown = called(model, batch)
+        logits, aux = passed(model, batch)
         value, terms = objective(logits, batch, settings)
-        value, terms = with_auxiliary(value, terms, collected(sown, model.config), share)
+        value, terms = with_auxiliary(value, terms, aux, shares)
         return value, (terms, nnx.state(model, nnx.Not(nnx.Any(DIFFERENTIATED, nnx.Intermediate))))
 
     return loss

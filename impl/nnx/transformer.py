@@ -17,9 +17,11 @@ from impl.nnx.activations import constrained
 from impl.nnx.blocks import BLOCK_CLASSES, Cycle
 from impl.nnx.fp8 import DIFFERENTIATED, Overwritten
 from impl.nnx.layers import block_norm, dense, dropout, partitioned
+from impl.nnx.mtp import MtpBlock
 from impl.serving.kv import Mode
 from impl.sharding.activations import HIDDEN, LOGITS
 from impl.stacks import Group, groups
+from impl.training.objective import Batch
 
 __all__ = ["Decoder", "Transformer", "embed", "logits"]
 
@@ -45,13 +47,20 @@ class Decoder(nnx.Module):
 
     def hidden(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train") -> jax.Array:
         """The last hidden state [B, T, E], after the final norm."""
+        return self.decoder_norm(self.residual(self.entered(x, positions), positions, segment_ids, mode))
+
+    def entered(self, x: jax.Array, positions: jax.Array) -> jax.Array:
+        """Embedded tokens [B, T, E] as the first layer takes them: with learned positions, through dropout."""
         if self.config.trainable_position_size:
             x = x + self.position_embedder(positions)
-        x = self.dropout(x)
+        return self.dropout(x)
+
+    def residual(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train") -> jax.Array:
+        """The residual stream [B, T, E] after the last layer, before the final norm."""
         for group in groups(self.config):
             run = self._scan if group.form == "scanned" else self._loop
             x = run(group, x, positions, segment_ids, mode)
-        return self.decoder_norm(x)
+        return x
 
     def _loop(self, group: Group, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
         held = getattr(self, group.name)
@@ -154,6 +163,8 @@ class Transformer(nnx.Module):
         self.config = config
         self.token_embedder = embed(config, config.vocab_size, rngs)
         self.decoder = self.decoder_class(config, rngs=rngs, slots=slots)
+        if config.mtp_num_layers:
+            self.mtp_block = MtpBlock(config, rngs=rngs)
 
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train"
@@ -172,6 +183,28 @@ class Transformer(nnx.Module):
         """The last hidden state [B, T, E]: what the head makes logits of."""
         x = constrained(self.token_embedder(tokens), HIDDEN)
         return self.decoder.hidden(x, positions, segment_ids, mode)
+
+    def predict(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        segment_ids: jax.Array,
+        targets: jax.Array,
+        target_segments: jax.Array,
+    ) -> jax.Array:
+        """The logits of a call. On the way the block that predicts further sows what it is to learn from."""
+        x = self.decoder.residual(self._entered(tokens, positions), positions, segment_ids)
+        batch = Batch(tokens, positions, segment_ids, targets, target_segments)
+        self.mtp_block(x, batch, self._entered, self._headed)
+        return self._headed(x)
+
+    def _entered(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """Tokens as the first layer takes them: the one embedding of all layers."""
+        return self.decoder.entered(constrained(self.token_embedder(tokens), HIDDEN), positions)
+
+    def _headed(self, x: jax.Array) -> jax.Array:
+        """The residual stream -> logits: the one final norm and head of all layers."""
+        return constrained(logits(self.config, self.head_module, self.decoder.decoder_norm(x)), LOGITS)
 
     @property
     def head_module(self) -> nnx.Module:

@@ -21,7 +21,7 @@ from impl.reference.folder import Reference, ReferenceFolderError, Variant, read
 from impl.reference.records import Measured, ReferenceReport, Run
 from impl.sides import SIDES as KNOWN
 from impl.sides import side as module_of
-from impl.training.objective import Terms, objective
+from impl.training.objective import PREDICTION_SUM, PREDICTION_WEIGHTS, Terms, objective
 from impl.training.settings import TrainSettings
 
 __all__ = ["REASONS", "SIDES", "compare_reference"]
@@ -154,16 +154,18 @@ def _terms(
 ) -> tuple[Measured, ...]:
     xent, z_sum, weights = (float(term) for term in terms[:3])
     balance = float(terms.aux.get("moe_lb_loss", 0.0))
+    further = float(terms.aux.get(PREDICTION_SUM, 0.0)) / (float(terms.aux.get(PREDICTION_WEIGHTS, 0.0)) + EPSILON)
     ours = {
         "xent_sum": xent,
         "total_weights": weights,
-        "loss": xent / (weights + EPSILON) + balance,
+        "loss": xent / (weights + EPSILON) + further + balance,
+        "mtp_loss": further,
         "moe_lb_loss": balance,
         "lm_loss": xent / (weights + EPSILON),
         "z_loss": z_sum / (weights + EPSILON),
     }
-    # Terms of models that do not exist here; were one not 0, the reference's loss would hold it.
-    ours |= {name: 0.0 for name in ("mtp_loss", "indexer_loss") if name in variant.terms}
+    # A term of models that do not exist here; were it not 0, the reference's loss would hold it.
+    ours |= {name: 0.0 for name in ("indexer_loss",) if name in variant.terms}
     if gradients:
         squares = [np.sum(np.square(leaf.astype(np.float64))) for leaf in gradients.values()]
         ours["raw_grad_norm"] = math.sqrt(sum(squares))

@@ -19,7 +19,7 @@ from impl.math.attention import MASKED
 from impl.math.moe import bias_update
 from impl.math.precision import full
 from impl.names import nearest
-from impl.stacks import Place, places
+from impl.stacks import Place, places, predictors
 from impl.trees import flat
 
 __all__ = ["SownError", "asked", "blank", "collected", "leaf_below", "moved_biases"]
@@ -53,7 +53,7 @@ def asked(config: ModelConfig) -> tuple[str, ...]:
 
 
 def _with_experts(config: ModelConfig) -> list[Place]:
-    return [place for place in places(config) if has_experts(config, place.kind)]
+    return [place for place in (*places(config), *predictors(config)) if has_experts(config, place.kind)]
 
 
 def _of_layer(sown: Mapping[Path, jax.Array], name: str, place: Place) -> jax.Array:

@@ -9,18 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from impl.config import ModelConfig
+from impl.experts import BALANCE
 from impl.latent import PEAKS
 from impl.math.loss import EPSILON, loss_terms
+from impl.math.mtp import total_places
 from impl.math.precision import full
 from impl.math.tiling import Tiling, tiled_loss_terms
 from impl.training.settings import TrainSettings
 
 __all__ = [
-    "AUXILIARY_LOSSES",
+    "ACCEPTED",
+    "JUDGED",
+    "PREDICTION_SUM",
+    "PREDICTION_WEIGHTS",
     "Batch",
+    "Shares",
     "Terms",
     "added",
-    "auxiliary_share",
+    "auxiliary_shares",
     "clipped",
     "finish",
     "global_norm",
@@ -32,11 +39,18 @@ __all__ = [
     "with_auxiliary",
 ]
 
-AUXILIARY_LOSSES = frozenset({"moe_lb_loss"})
-"""Auxiliary terms that are added to the loss; the others are only reported."""
+PREDICTION_SUM, PREDICTION_WEIGHTS = "mtp_loss_sum", "mtp_weights"
+"""The loss of predicting further, scaled, summed over places; and how many places, in all layers."""
+
+ACCEPTED, JUDGED = "mtp_accepted", "mtp_judged"
+"""At how many of how many places a layer that predicts further agrees with the model itself."""
 
 _Array = TypeVar("_Array", jax.Array, np.ndarray)
 """What enters and leaves a jitted step as NumPy is a jax.Array inside it."""
+
+
+Shares = dict[str, Any]
+"""How often each auxiliary loss counts in what is differentiated, by the name of its term."""
 
 
 class Batch(NamedTuple, Generic[_Array]):
@@ -106,34 +120,50 @@ def _weighed(terms: Terms, settings: TrainSettings) -> tuple[jax.Array, Terms]:
 
 
 def with_auxiliary(
-    value: jax.Array, terms: Terms, aux: dict[str, jax.Array], share: jax.Array | float
+    value: jax.Array, terms: Terms, aux: dict[str, jax.Array], shares: Shares
 ) -> tuple[jax.Array, Terms]:
-    """An objective and its terms with auxiliary ones: losses among them count `share` times in what is differentiated.
+    """An objective and its terms with auxiliary ones: losses among them count by their share in what is differentiated.
 
-    They are means already, while under accumulation the objective is a sum over tokens: see `auxiliary_share`.
+    Under accumulation the objective is a sum over tokens: see `auxiliary_shares`.
     """
-    for name in AUXILIARY_LOSSES:
+    for name, share in shares.items():
         if name in aux:
             value = value + share * aux[name]
     return value, terms._replace(aux=aux)
 
 
-def auxiliary_share(batch: Batch, settings: TrainSettings) -> jax.Array | float:
-    """What an auxiliary loss of one microbatch counts, so that after division by all weights their mean is left.
+def auxiliary_shares(batch: Batch, settings: TrainSettings, config: ModelConfig) -> Shares:
+    """What each auxiliary loss of one microbatch counts, so that after division by all weights the right sum is left.
 
-    MaxText leaves it at 1 under accumulation, and its gradients shrink with the number of tokens.
+    Of the load-balance loss that is the mean over microbatches; of the loss of predicting further the mean over all
+    places of the whole `batch`, so that unequal microbatches count by their places.
+    MaxText leaves both at 1 under accumulation, and their gradients shrink with the number of tokens.
     """
     count = settings.gradient_accumulation_steps
-    if count == 1:
-        return 1.0
-    return jnp.maximum(jnp.sum(batch.target_segments != 0).astype(full()), 1.0) / count
+    divided = 1.0 if count == 1 else jnp.maximum(jnp.sum(batch.target_segments != 0).astype(full()), 1.0)
+    shares: Shares = {BALANCE: divided / count}
+    if config.mtp_num_layers:
+        places = total_places(batch.target_segments, batch.segment_ids, config.mtp_num_layers)
+        shares[PREDICTION_SUM] = divided / (places + EPSILON)
+    return shares
 
 
 def _auxiliary(terms: Terms, settings: TrainSettings) -> dict[str, jax.Array]:
-    """Auxiliary losses as means over microbatches."""
-    return {
-        name: terms.aux[name] / settings.gradient_accumulation_steps for name in AUXILIARY_LOSSES & terms.aux.keys()
-    }
+    """Auxiliary losses of the whole batch, by the names under which they are reported."""
+    aux, found = terms.aux, {}
+    if BALANCE in aux:
+        found[BALANCE] = aux[BALANCE] / settings.gradient_accumulation_steps
+    if PREDICTION_SUM in aux:
+        found["mtp_loss"] = aux[PREDICTION_SUM] / (aux[PREDICTION_WEIGHTS] + EPSILON)
+    return found
+
+
+def _agreement(terms: Terms) -> dict[str, jax.Array]:
+    """How often a layer that predicts further agrees with the model itself, where that is asked for."""
+    aux = terms.aux
+    if JUDGED not in aux:
+        return {}
+    return {"mtp_acceptance_rate_percent": 100.0 * aux[ACCEPTED] / (aux[JUDGED] + EPSILON)}
 
 
 def scaled(grads: Any, weights: jax.Array) -> Any:
@@ -179,7 +209,7 @@ def metrics(terms: Terms, norms: dict[str, jax.Array], settings: TrainSettings) 
         "learning/perplexity": jnp.exp(lm_loss),
         "learning/z_loss": terms.z_sum / (terms.weights + EPSILON),
         "learning/total_weights": terms.weights,
-        **{f"learning/{name}": value for name, value in _auxiliary(terms, settings).items()},
+        **{f"learning/{name}": value for name, value in (_auxiliary(terms, settings) | _agreement(terms)).items()},
         **{f"learning/{name}": jnp.max(terms.aux[name]) for name in {PEAKS} & terms.aux.keys()},
         **{f"learning/{name}": value for name, value in norms.items()},
     }
