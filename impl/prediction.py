@@ -53,9 +53,7 @@ def prediction_problems(config: ModelConfig) -> list[str]:
     if count < 1:
         return found
     if factor <= 0:
-        found.append(
-            f"mtp_loss_scaling_factor={factor} teaches mtp_num_layers={count} nothing: make it positive"
-        )
+        found.append(f"mtp_loss_scaling_factor={factor} teaches mtp_num_layers={count} nothing: make it positive")
     if count >= config.max_target_length:
         found.append(
             f"mtp_num_layers={count} looks beyond rows of max_target_length={config.max_target_length}: use fewer"

@@ -210,8 +210,10 @@ def refusals(name: str, settings: Settings, weights: Values, inputs: Values) -> 
 
 
 def _terms_matter(losses: Mapping[str, np.ndarray]) -> dict[str, np.bool_]:
-    """A term that is 0 on both sides is equal and proves nothing."""
-    return {f"{name} is not zero": np.bool_(value != 0) for name, value in losses.items() if "loss" in name}
+    """A term that is 0 on both sides is equal and proves nothing; so is a rate that never leaves 0 or 100."""
+    found = {f"{name} is not zero": np.bool_(value != 0) for name, value in losses.items() if "loss" in name}
+    rates = [value for name, value in losses.items() if name.endswith("_percent")]
+    return {**found, **({"rates vary": np.bool_(any(0 < rate < 100 for rate in rates))} if rates else {})}
 
 
 def _all_moved(before: Values, after: Values) -> dict[str, np.bool_]:

@@ -92,6 +92,9 @@ DEFAULTS: dict[str, Any] = {
     "v_head_dim": 128,
     "mscale": 1.0,
     "max_position_embeddings": 163840,
+    "mtp_num_layers": 0,
+    "mtp_loss_scaling_factor": 0.1,
+    "mtp_eval_target_module": 0,
 }
 """Keys that are taken, with MaxText's value where a file says nothing. Sizes under their resolved names."""
 
@@ -167,7 +170,6 @@ NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_double_wide_mlp": ((False,), "MLPs have width mlp_dim here"),
     "inhomogeneous_layer_cycle_interval": ((1,), "all blocks are alike here"),
     "interleave_moe_layer_step": ((1,), "all blocks are alike here"),
-    "mtp_num_layers": ((0,), "one next token is predicted here"),
     "mhc_expansion_rate": ((1,), "there is one residual stream here"),
     "engram_layers": (((),), "engrams do not exist here"),
     "compress_ratios": (((),), "keys and values are not compressed here"),
@@ -204,7 +206,7 @@ OF_NO_MATTER: tuple[tuple[str, str], ...] = (
     (
         r"(local|global)_rope_(max_timescale|proportion)|gdn_.*|use_qk_norm_in_gdn|moba_.*|"
         r"temperature_.*|mrope_section|engram_.*|mhc_.*|enable_mhc_lite|use_mhc_.*|sinkhorn_.*|vocab_size_per_layer_.*|"
-        r"mtp_.*|position_id_per_seconds|causal_block_size",
+        r"position_id_per_seconds|causal_block_size",
         "only blocks that do not exist here read it",
     ),
     (

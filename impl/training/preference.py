@@ -150,6 +150,10 @@ def check_pairs(batch: PreferenceBatch, config: ModelConfig, settings: TrainSett
             f"{config.name}: decoder_block={config.decoder_block!r}: pairs are learnt without a load-balance loss and "
             "the routing bias of a mixture, whose experts would collapse: choose a model without experts"
         )
+    if config.mtp_num_layers:
+        raise ConfigError(
+            f"{config.name}: mtp_num_layers={config.mtp_num_layers}: pairs teach no further tokens; set it to 0"
+        )
     fields: dict[str, Any] = {name: np.asarray(value) for name, value in batch._asdict().items()}
     check_rows(fields, ("chosen", "rejected"), config, settings)
     for name in ("chosen_segments", "rejected_segments"):

@@ -13,10 +13,9 @@ from impl.params import draw
 from impl.tiny import family
 from impl.training.auxiliary import SownError, blank, collected, moved_biases
 from impl.training.objective import (
-    AUXILIARY_LOSSES,
     Batch,
     Terms,
-    auxiliary_share,
+    auxiliary_shares,
     finish,
     metrics,
     named_terms,
@@ -89,17 +88,20 @@ def test_an_auxiliary_loss_is_a_mean_over_microbatches_whatever_they_weigh():
     whole, parts = TrainSettings(), TrainSettings(gradient_accumulation_steps=4)
     segments = np.array([[1, 1, 2, 0], [0, 0, 0, 0]], np.int32)
     batch = Batch(*[segments] * 5)
-    assert auxiliary_share(batch, whole) == 1.0
-    assert float(auxiliary_share(batch, parts)) == 0.75
+    plain, further = family("mixtral"), family("mixtral", mtp_num_layers=1)
+    assert auxiliary_shares(batch, whole, plain) == {BALANCE: 1.0}
+    assert float(auxiliary_shares(batch, parts, plain)[BALANCE]) == 0.75
+    # Of three tokens one has a target a token further: its loss counts three times, and a third of that is left.
+    shares = auxiliary_shares(batch, parts, further)
+    assert {name: float(share) for name, share in shares.items()} == {BALANCE: 0.75, "mtp_loss_sum": 3.0}
     terms = Terms(*map(jnp.float32, (6.0, 0.5, 3.0)))
-    value, told_terms = with_auxiliary(jnp.float32(2.0), terms, {BALANCE: jnp.float32(0.4)}, 0.75)
+    value, told_terms = with_auxiliary(jnp.float32(2.0), terms, {BALANCE: jnp.float32(0.4)}, {BALANCE: 0.75})
     assert float(value) == pytest.approx(2.3)
     assert list(named_terms(told_terms)) == ["xent_sum", "z_sum", "weights", BALANCE]
     assert float(finish(told_terms, whole)) == pytest.approx(2.4)
     assert float(finish(told_terms, parts)) == pytest.approx(2.1)
     assert float(metrics(told_terms, {}, parts)["learning/moe_lb_loss"]) == pytest.approx(0.1)
     assert "learning/moe_lb_loss" not in metrics(terms, {}, whole)
-    assert frozenset({BALANCE}) == AUXILIARY_LOSSES
 
 
 def test_what_a_configuration_routes_by():

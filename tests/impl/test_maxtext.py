@@ -124,6 +124,7 @@ def test_resolved_names_and_base_names_say_the_same():
         ({"normalization_layer_epsilon": "1e-6"}, {"normalization_layer_epsilon": 1e-6}),
         ({"remat_policy": "save_out_proj"}, {"remat_policy": "full"}),
         ({"remat_policy": "minimal"}, {"remat_policy": "minimal"}),
+        ({"mtp_num_layers": 2}, {"mtp_num_layers": 2, "mtp_loss_scaling_factor": 0.1, "mtp_eval_target_module": 0}),
     ],
 )
 def test_quirks_are_honoured(given, expected):
@@ -137,7 +138,7 @@ def test_quirks_are_honoured(given, expected):
         ({"num_experts": 8}, "num_experts=8: mixtures of experts do not exist here; only 1 can be read"),
         ({"decoder_block": "deepseek", "attention_type": "global"}, "attention_type='global': deepseek's layers"),
         ({"attention_type": "mla"}, "attention_type='mla': .*only 'global' can be read"),
-        ({"fused_mlp": True, "mtp_num_layers": 1}, "fused_mlp=True: .*; mtp_num_layers=1: "),
+        ({"fused_mlp": True, "moba": True}, "fused_mlp=True: .*; moba=True: "),
         ({"quantization": "int8"}, "quantization='int8': nothing is quantised here"),
         ({"base_emb_dimm": 64}, "base_emb_dimm: unknown, and might shape the model; nearest: base_emb_dim"),
         ({"activations_in_float32": True}, "activations computes in dtype here; set dtype to float32"),

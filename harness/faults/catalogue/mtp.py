@@ -1,0 +1,144 @@
+"""Faults in multi-token prediction: where its loss gets lost or grows, what crosses segments, what is there twice."""
+
+from harness.faults.record import Edit, Fault
+
+__all__ = ["FAULTS"]
+
+BLOCK, SOWN, MODEL = "impl/nnx/mtp.py", "impl/nnx/sown.py", "impl/nnx/transformer.py"
+DENSE, MIXED = (("mtp", "accumulated-scan1"),), (("mtp", "deepseek-scan1"),)
+PLACED = "head(x), places_with_target(batch.target_segments, inside, k)"
+LOSSES = "self.sow(MtpLosses, LOSSES, jnp.stack(losses))"
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        id="further_loss_popped_first",
+        title="the generic Intermediate takes what its kinds were sown as, and nothing found counts as a loss of 0",
+        source="B17",
+        channel="claims",
+        module="*mtp_loss* is not zero",
+        expect="claim",
+        edits=(
+            Edit(SOWN, "MtpLosses, MtpAcceptance, nnx.Intermediate\n", "nnx.Intermediate, MtpLosses, MtpAcceptance\n"),
+            Edit(SOWN, "losses, guesses, layers = map", "layers, losses, guesses = map"),
+            Edit(SOWN, "import predicted\n", "import predicted, unpredicted\n"),
+            Edit(
+                SOWN,
+                "predicted(losses | guesses, logits, batch, config)",
+                "(predicted(losses | guesses, logits, batch, config) if losses else unpredicted(config))",
+            ),
+        ),
+        scenarios=DENSE,
+    ),
+    Fault(
+        id="further_loss_leaks",
+        title="what the block keeps for the loss is a plain Variable of its own, and is returned with the state",
+        source="B16",
+        channel="outputs",
+        module="*structure*",
+        expect="error",
+        edits=(
+            Edit(BLOCK, "class MtpLosses(nnx.Intermediate):", "class MtpLosses(nnx.Variable):"),
+            Edit(BLOCK, LOSSES, "self.losses = MtpLosses(jnp.stack(losses))"),
+            Edit(
+                SOWN,
+                "predicted(losses | guesses, ",
+                'predicted({**losses, ("losses",): model.mtp_block.losses[...]} | guesses, ',
+            ),
+        ),
+        scenarios=DENSE,
+    ),
+    Fault(
+        id="further_layer_on_the_block",
+        title="the block of a layer that predicts further hangs on what holds the layers, not on its layer",
+        source="B22",
+        channel="outputs",
+        module="*mtp_block.mtp_1_transformer_layer*",
+        expect="error",
+        edits=(
+            Edit(
+                "impl/linen/mtp.py",
+                "self.deterministic, self.kind, name=name)",
+                "self.deterministic, self.kind, name=name, parent=self.parent)",
+            ),
+        ),
+        scenarios=DENSE,
+    ),
+    Fault(
+        id="further_table_copied",
+        title="the block embeds further tokens by a table of its own",
+        source="FM30",
+        channel="outputs",
+        module="*mtp_block*",
+        expect="error",
+        edits=(
+            Edit(
+                MODEL,
+                "self.mtp_block = MtpBlock(config, rngs=rngs)",
+                "self.mtp_block = MtpBlock(config, rngs=rngs)\n"
+                "            self.mtp_block.token_embedder = embed(config, config.vocab_size, rngs)",
+            ),
+        ),
+        scenarios=DENSE,
+    ),
+    Fault(
+        id="further_loss_crosses_segments",
+        title="the last tokens of a segment are taught what the next segment begins with",
+        source="C7",
+        channel="loss",
+        module="mtp_block*",
+        edits=(
+            Edit(BLOCK, PLACED, PLACED.replace("inside", "jnp.minimum(inside, 1)")),
+            Edit(BLOCK, "ahead(batch.targets, inside, k)", "ahead(batch.targets, jnp.minimum(inside, 1), k)"),
+        ),
+        scenarios=DENSE,
+    ),
+    Fault(
+        id="further_tokens_stand_still",
+        title="the second layer is given the token that the first one had",
+        source="C7",
+        channel="loss",
+        module="mtp_block/mtp_layer_2*",
+        edits=(Edit(BLOCK, "enter(ahead(batch.tokens, inside, k),", "enter(ahead(batch.tokens, inside, 1),"),),
+        scenarios=DENSE,
+    ),
+    Fault(
+        id="segment_ids_weigh",
+        title="the second segment of a row weighs twice: the mask of further targets is made of ids, not of 0 and 1",
+        source="C7",
+        channel="loss",
+        module="mtp_block*",
+        edits=(Edit(BLOCK, PLACED, "head(x), 1.0 * ahead(batch.target_segments, inside, k)"),),
+        scenarios=MIXED,
+    ),
+    Fault(
+        id="further_loss_scaled_twice",
+        title="the scale of the further loss is in what is sown already, and multiplies again",
+        source="C7",
+        channel="loss",
+        module="mtp_block*",
+        edits=(Edit(BLOCK, LOSSES, LOSSES.replace("jnp", "config.mtp_loss_scaling_factor * jnp")),),
+        scenarios=DENSE,
+    ),
+    Fault(
+        id="further_loss_shrinks",
+        title="under accumulation the further loss of a microbatch counts once, and is divided by all tokens",
+        source="C2",
+        channel="gradients",
+        module="*",
+        edits=(
+            Edit(
+                "impl/nnx/train.py",
+                "        value, terms = with_auxiliary(",
+                "        places = aux[PREDICTION_WEIGHTS] + 1e-8\n"
+                "        shares = {**shares, PREDICTION_SUM: 1.0 / places}\n"
+                "        value, terms = with_auxiliary(",
+            ),
+            Edit(
+                "impl/nnx/train.py",
+                "    Batch,\n    Shares,\n",
+                "    PREDICTION_SUM,\n    PREDICTION_WEIGHTS,\n    Batch,\n    Shares,\n",
+            ),
+        ),
+        scenarios=DENSE,
+    ),
+)
