@@ -181,8 +181,8 @@ STEP = (
             ),
             Edit(
                 "impl/nnx/transformer.py",
-                "        x = self.dropout(x)\n",
-                '        x = self.dropout(x)\n        self.sow(nnx.Intermediate, "embedded", x)\n',
+                "        return self.dropout(x)\n",
+                '        self.sow(nnx.Intermediate, "embedded", x)\n        return self.dropout(x)\n',
             ),
         ),
         scenarios=(("train_step", "llama2-scan1"),),

@@ -45,11 +45,11 @@ WORDED = (
     ),
     _worded(
         "nnx_local_renamed",
-        "a local variable of the scan has another name",
+        "the final norm is a local variable before it is called",
         Edit(
             f"{NNX}/transformer.py",
-            "        return self.decoder_norm(x)\n",
-            "        last = x\n        return self.decoder_norm(last)\n",
+            "        return self.decoder_norm(self.residual(",
+            "        norm = self.decoder_norm\n        return norm(self.residual(",
         ),
     ),
     _worded(
