@@ -127,16 +127,8 @@ READ_BY: dict[str, frozenset[str]] = {
 
 BLOCKS_ELSEWHERE = frozenset(
     (
-        *("deepseek4", "default", "gemma", "gemma4", "gemma4_small", "llama4"),
-        *(
-            "olmo3",
-            "qwen2",
-            "qwen3_5",
-            "qwen3_custom_moe",
-            "qwen3_next",
-            "simple",
-            "simple_mlp",
-        ),
+        *("deepseek4", "default", "gemma", "gemma4", "gemma4_small", "llama4", "olmo3", "qwen2", "qwen3_5"),
+        *("qwen3_custom_moe", "qwen3_next", "simple", "simple_mlp"),
     )
 )
 """Decoder blocks that MaxText has and this project has not."""
