@@ -16,7 +16,7 @@ SCENARIO = Scenario(
     program="train",
     settings={"steps": 2, "train": FAST, "offset": 3000},
     matrix={
-        "llama2": {"config": family("llama2", **TWO)},
+        "llama2": {"config": family("llama2", **{**TWO, "mtp_eval_target_module": 0})},
         "qwen3-scan0": {"config": family("qwen3", **TWO, scan_layers=True, param_scan_axis=0)},
         "gemma2-scan1": {"config": family("gemma2", **TWO, scan_layers=True)},
         "accumulated-scan1": {

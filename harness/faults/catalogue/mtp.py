@@ -5,7 +5,8 @@ from harness.faults.record import Edit, Fault
 __all__ = ["FAULTS"]
 
 BLOCK, SOWN, MODEL = "impl/nnx/mtp.py", "impl/nnx/sown.py", "impl/nnx/transformer.py"
-DENSE, MIXED = (("mtp", "accumulated-scan1"),), (("mtp", "deepseek-scan1"),)
+TRAIN = "impl/nnx/train.py"
+DENSE = (("mtp", "accumulated-scan1"),)
 PLACED = "head(x), places_with_target(batch.target_segments, inside, k)"
 LOSSES = "self.sow(MtpLosses, LOSSES, jnp.stack(losses))"
 
@@ -97,7 +98,7 @@ FAULTS: tuple[Fault, ...] = (
         title="the second layer is given the token that the first one had",
         source="C7",
         channel="loss",
-        module="mtp_block/mtp_layer_2*",
+        module="mtp_block",
         edits=(Edit(BLOCK, "enter(ahead(batch.tokens, inside, k),", "enter(ahead(batch.tokens, inside, 1),"),),
         scenarios=DENSE,
     ),
@@ -108,7 +109,7 @@ FAULTS: tuple[Fault, ...] = (
         channel="loss",
         module="mtp_block*",
         edits=(Edit(BLOCK, PLACED, "head(x), 1.0 * ahead(batch.target_segments, inside, k)"),),
-        scenarios=MIXED,
+        scenarios=DENSE,
     ),
     Fault(
         id="further_loss_scaled_twice",
@@ -117,24 +118,22 @@ FAULTS: tuple[Fault, ...] = (
         channel="loss",
         module="mtp_block*",
         edits=(Edit(BLOCK, LOSSES, LOSSES.replace("jnp", "config.mtp_loss_scaling_factor * jnp")),),
-        scenarios=DENSE,
+        scenarios=(("mtp", "llama2"),),
     ),
     Fault(
         id="further_loss_shrinks",
         title="under accumulation the further loss of a microbatch counts once, and is divided by all tokens",
         source="C2",
-        channel="gradients",
+        channel="loss",
         module="*",
         edits=(
             Edit(
-                "impl/nnx/train.py",
-                "        value, terms = with_auxiliary(",
-                "        places = aux[PREDICTION_WEIGHTS] + 1e-8\n"
-                "        shares = {**shares, PREDICTION_SUM: 1.0 / places}\n"
-                "        value, terms = with_auxiliary(",
+                TRAIN,
+                "with_auxiliary(value, terms, aux, shares)",
+                "with_auxiliary(value, terms, aux, {**shares, PREDICTION_SUM: 1.0 / (aux[PREDICTION_WEIGHTS] + 1e-8)})",
             ),
             Edit(
-                "impl/nnx/train.py",
+                TRAIN,
                 "    Batch,\n    Shares,\n",
                 "    PREDICTION_SUM,\n    PREDICTION_WEIGHTS,\n    Batch,\n    Shares,\n",
             ),
