@@ -122,10 +122,11 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         id="further_loss_shrinks",
-        title="under accumulation the further loss of a microbatch counts once, and is divided by all tokens",
+        title="under accumulation the further loss of a microbatch counts once, and is divided by all tokens: guesses learn nothing",
         source="C2",
-        channel="loss",
-        module="*",
+        channel="claims",
+        module="rates vary",
+        expect="claim",
         edits=(
             Edit(
                 TRAIN,
