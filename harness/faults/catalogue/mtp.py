@@ -122,7 +122,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         id="further_loss_shrinks",
-        title="under accumulation the further loss of a microbatch counts once, and is divided by all tokens: guesses learn nothing",
+        title="under accumulation the further loss counts once, is divided by all tokens, and guesses learn nothing",
         source="C2",
         channel="claims",
         module="rates vary",
