@@ -17,6 +17,8 @@ from impl.nnx.state import filled, state_paths
 from impl.nnx.transformer import Transformer
 from impl.params import declare, draw
 from impl.programs import batch
+from impl.sharding.default import DEFAULT
+from impl.sharding.mesh import abstract_mesh
 from impl.sides import side
 from impl.stacks import predictors
 from impl.tiny import family
@@ -111,6 +113,14 @@ def test_unequal_microbatches_count_by_their_places():
     assert reported[1] == pytest.approx(reported[0], rel=1e-6)
     for name, gradient in whole.items():
         np.testing.assert_allclose(parts[name], gradient, atol=2e-6 * np.abs(gradient).max(), err_msg=name)
+
+
+def test_both_sides_place_every_leaf_alike():
+    config, asked = TIED.overriding({"vocab_size": 260}), abstract_mesh({"fsdp": 2, "tensor": 2}, DEFAULT)
+    linen, nnx_ = (side(name).Trainer.placements(config, TrainSettings(), asked, DEFAULT) for name in ("linen", "nnx"))
+    assert linen == nnx_
+    kernel = linen["0/mu/mtp_block/mtp_layer_2/mtp_2_projection/kernel"]
+    assert (kernel.logical, kernel.shape, kernel.shard) == (("embed", None), (40, 20), (20, 20))
 
 
 def test_experts_of_further_layers_have_loads_and_biases_of_their_own():
