@@ -120,7 +120,7 @@ def test_both_sides_place_every_leaf_alike():
     linen, nnx_ = (side(name).Trainer.placements(config, TrainSettings(), asked, DEFAULT) for name in ("linen", "nnx"))
     assert linen == nnx_
     kernel = linen["0/mu/mtp_block/mtp_layer_2/mtp_2_projection/kernel"]
-    assert (kernel.logical, kernel.shape, kernel.shard) == (("embed", None), (40, 20), (20, 20))
+    assert (kernel.logical, kernel.shape, kernel.shard) == (("embed", "-"), (40, 20), (20, 20))
 
 
 def test_experts_of_further_layers_have_loads_and_biases_of_their_own():

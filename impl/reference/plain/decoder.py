@@ -11,6 +11,7 @@ import numpy as np
 from impl.config import ModelConfig
 from impl.reference.plain.attention import capped
 from impl.reference.plain.blocks import Row, block, normed
+from impl.reference.plain.further import ahead, joined
 from impl.reference.plain.leaves import PlainError, Weights, below, exact
 from impl.reference.plain.stacks import layers
 
@@ -18,10 +19,14 @@ __all__ = ["Forward", "embedded", "forward", "head", "logits"]
 
 
 class Forward(NamedTuple):
-    """logits [B, T, V]; balance: the mean load-balance loss of all rows and layers with experts, 0 without any."""
+    """logits [B, T, V]; balance: the mean load-balance loss of all rows and layers with experts, 0 without any.
+
+    further [B, n, T, V]: logits of the n layers that predict further.
+    """
 
     logits: np.ndarray
     balance: float
+    further: np.ndarray
 
 
 def logits(
@@ -50,16 +55,27 @@ def forward(
     leaves = exact(config, weights)
     fields = {"tokens": tokens, "positions": positions, "segment_ids": segment_ids}
     _check(config, {name: np.asarray(field) for name, field in fields.items()})
-    rows, balances = [], list[float]()
+    rows, guesses, balances = [], list[list[list[np.ndarray]]](), list[float]()
     for row_tokens, *row in zip(tokens, positions, segment_ids, strict=True):
         place = Row(*row)
         x = embedded(config, leaves, row_tokens, place.positions)
         for layer in layers(config):
             x, told = block(config, below(leaves, f"decoder/{layer.name}"), x, place, layer)
             balances += told
-        last = normed(below(leaves, "decoder/decoder_norm"), x, config.normalization_layer_epsilon)
-        rows.append([head(config, leaves, vector) for vector in last])
-    return Forward(np.array(rows), sum(balances) / len(balances) if balances else 0.0)
+        rows.append(_scored(config, leaves, x))
+        guesses.append([])
+        for k in range(1, config.mtp_num_layers + 1):
+            moved = [ahead(values, place.segments, k) for values in (row_tokens, place.positions)]
+            x, told = joined(config, leaves, k, x, embedded(config, leaves, *moved), place)
+            balances += told
+            guesses[-1].append(_scored(config, leaves, x))
+    return Forward(np.array(rows), sum(balances) / len(balances) if balances else 0.0, np.array(guesses))
+
+
+def _scored(config: ModelConfig, leaves: Weights, x: np.ndarray) -> list[np.ndarray]:
+    """A stream [T, E] through the final norm and the head: logits [V] of each place."""
+    last = normed(below(leaves, "decoder/decoder_norm"), x, config.normalization_layer_epsilon)
+    return [head(config, leaves, vector) for vector in last]
 
 
 def _check(config: ModelConfig, fields: Mapping[str, np.ndarray]) -> None:

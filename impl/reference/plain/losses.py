@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from impl.config import ModelConfig
 from impl.reference.plain.decoder import forward
+from impl.reference.plain.further import further_loss
 from impl.reference.plain.leaves import PlainError
 from impl.training.settings import TrainSettings
 
@@ -24,8 +25,8 @@ class Losses:
     """xent_sum, z_sum: sums over the tokens that count, z-loss included in the first. total_weights: their number.
 
     loss: what is trained, the mean, or under accumulation the sum over all microbatches by at least one token, and 0
-    for none; and the load-balance loss. lm_loss: the mean; perplexity: its exponential; z_loss: the mean of the z-loss
-    alone; moe_lb_loss: the load-balance loss alone, a mean over rows and layers.
+    for none; and the other losses. lm_loss: the mean; perplexity: its exponential; z_loss: the mean of the z-loss
+    alone; moe_lb_loss: the load-balance loss alone, a mean over rows and layers; mtp_loss: that of predicting further.
     """
 
     xent_sum: float
@@ -36,6 +37,7 @@ class Losses:
     perplexity: float
     z_loss: float
     moe_lb_loss: float
+    mtp_loss: float
 
 
 def objective(
@@ -49,7 +51,12 @@ def objective(
     Raises PlainError as `logits` does, and for targets out of range.
     """
     made = forward(config, weights, batch["tokens"], batch["positions"], batch["segment_ids"])
-    return summed(made.logits, batch["targets"], batch["target_segments"], settings, made.balance)
+    targets, counted = batch["targets"], batch["target_segments"]
+    found = summed(made.logits, targets, counted, settings, made.balance)
+    if not config.mtp_num_layers:
+        return found
+    further = further_loss(config, made.further, batch["segment_ids"], targets, counted)
+    return replace(found, loss=found.loss + further, mtp_loss=further)
 
 
 def summed(
@@ -79,6 +86,7 @@ def summed(
         perplexity=math.exp(mean),
         z_loss=z_sum / (count + TINY),
         moe_lb_loss=balance,
+        mtp_loss=0.0,
     )
 
 
