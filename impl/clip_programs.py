@@ -12,7 +12,7 @@ from impl.config import ConfigError, ModelConfig
 from impl.experts import attention_name, only_chooses
 from impl.latent import PEAKS
 from impl.requested import training_of
-from impl.stacks import places
+from impl.stacks import every_layer
 from impl.training.objective import Batch
 from impl.training.optimizers import learning_rate
 from impl.training.settings import TrainSettings
@@ -146,7 +146,7 @@ def _kernels(config: ModelConfig) -> list[dict[str, Callable[[np.ndarray, np.nda
     def of_keys(kernel: np.ndarray, factors: np.ndarray) -> np.ndarray:
         return _by_column(kernel, factors, np.where(np.arange(kernel.shape[-1]) < still, 0.5, 0.0))
 
-    roots = [f"{place.name}/{attention_name(config)}" for place in places(config)]
+    roots = [f"{place.name}/{attention_name(config)}" for place in every_layer(config)]
     return [{f"{root}/{query}/kernel": of_query, f"{root}/wkv_b/kernel": of_keys} for root in roots]
 
 

@@ -13,7 +13,18 @@ from typing import Literal
 from impl.config import ModelConfig
 from impl.prediction import BLOCK, layer_name, part_name
 
-__all__ = ["CYCLES", "Group", "Place", "Predictor", "groups", "inner_name", "places", "predictors", "stacks"]
+__all__ = [
+    "CYCLES",
+    "Group",
+    "Place",
+    "Predictor",
+    "every_layer",
+    "groups",
+    "inner_name",
+    "places",
+    "predictors",
+    "stacks",
+]
 
 Form = Literal["listed", "block", "scanned"]
 
@@ -143,3 +154,8 @@ def predictors(config: ModelConfig) -> tuple[Predictor, ...]:
     kind, numbers = places(config)[-1].kind, range(1, config.mtp_num_layers + 1)
     group = Group(stack=BLOCK, name=BLOCK, form="listed", first=1, kinds=(kind,) * len(numbers))
     return tuple(Predictor(group=group, layer=number, kind=kind, inner=0, index=0) for number in numbers)
+
+
+def every_layer(config: ModelConfig) -> tuple[Place, ...]:
+    """The decoder's layers in forward order, and after them those that predict further."""
+    return (*places(config), *predictors(config))

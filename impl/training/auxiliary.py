@@ -19,7 +19,7 @@ from impl.math.attention import MASKED
 from impl.math.moe import bias_update
 from impl.math.precision import full
 from impl.names import nearest
-from impl.stacks import Place, places, predictors
+from impl.stacks import Place, every_layer
 from impl.trees import flat
 
 __all__ = ["SownError", "asked", "blank", "collected", "leaf_below", "moved_biases"]
@@ -43,7 +43,7 @@ def collected(sown: Mapping[Path, jax.Array], config: ModelConfig) -> dict[str, 
         rows = jnp.stack([_of_layer(sown, name, place) for place in _with_experts(config)])
         found[name] = jnp.mean(rows) if name == BALANCE else rows
     if config.use_qk_clip:
-        found[PEAKS] = jnp.stack([jnp.max(_of_layer(sown, PEAKS, place), axis=0) for place in places(config)])
+        found[PEAKS] = jnp.stack([jnp.max(_of_layer(sown, PEAKS, place), axis=0) for place in every_layer(config)])
     return found
 
 
@@ -53,7 +53,7 @@ def asked(config: ModelConfig) -> tuple[str, ...]:
 
 
 def _with_experts(config: ModelConfig) -> list[Place]:
-    return [place for place in (*places(config), *predictors(config)) if has_experts(config, place.kind)]
+    return [place for place in every_layer(config) if has_experts(config, place.kind)]
 
 
 def _of_layer(sown: Mapping[Path, jax.Array], name: str, place: Place) -> jax.Array:
@@ -71,7 +71,7 @@ def blank(config: ModelConfig) -> dict[str, jax.Array]:
     shapes = {BALANCE: (), LOADS: (len(_with_experts(config)), config.num_experts)}
     found = {name: jnp.zeros(shapes[name], full()) for name in told(config)}
     if config.use_qk_clip:
-        found[PEAKS] = jnp.full((len(places(config)), config.num_query_heads), MASKED, full())
+        found[PEAKS] = jnp.full((len(every_layer(config)), config.num_query_heads), MASKED, full())
     return found
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from impl.config import ModelConfig
 from impl.experts import attention_name
 from impl.math.clip import clipped_query, clipped_up, head_scales
-from impl.stacks import Place, places
+from impl.stacks import Place, every_layer
 from impl.training.auxiliary import leaf_below
 from impl.trees import flat
 
@@ -43,7 +43,7 @@ def clipped_heads(tree: Any, largest: jax.Array, config: ModelConfig) -> Any:
 def _rows(leaves: dict[Path, Any], name: str, config: ModelConfig) -> dict[Path, list[tuple[int, Place]]]:
     """Path of each kernel of that name -> the layers that it holds, in order, with their numbers in forward order."""
     found: dict[Path, list[tuple[int, Place]]] = {}
-    for row, place in enumerate(places(config)):
+    for row, place in enumerate(every_layer(config)):
         path = leaf_below(leaves, place, (attention_name(config),), (name, "kernel"), f"kernel {name} to clip")
         found.setdefault(path, []).append((row, place))
     return found

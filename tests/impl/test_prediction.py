@@ -11,6 +11,7 @@ from flax import nnx
 
 from impl.config import ConfigError
 from impl.inputs import batches
+from impl.latent import PEAKS
 from impl.names import addresses, gather, scatter
 from impl.nnx.sown import passed
 from impl.nnx.state import filled, state_paths
@@ -23,6 +24,7 @@ from impl.sides import side
 from impl.stacks import predictors
 from impl.tiny import family
 from impl.training.auxiliary import blank, moved_biases
+from impl.training.clip import clipped_heads
 from impl.training.objective import Batch, metrics
 from impl.training.preference import PreferenceBatch, check_pairs
 from impl.training.settings import TrainSettings
@@ -133,6 +135,19 @@ def test_experts_of_further_layers_have_loads_and_biases_of_their_own():
         name = f"mtp_block/mtp_layer_{k}/mtp_{k}_transformer_layer/DeepSeekMoeBlock_0/MoeBlock_0/gate/bias"
         step = 0.01 * np.array([1, -1] * 4) * (-1) ** (k - 1)
         np.testing.assert_allclose(after[name] - values[name], step, atol=1e-7)
+
+
+def test_heads_of_further_layers_are_clipped_by_their_own_logits():
+    config = family("deepseek_mla_lora", mtp_num_layers=1, num_decoder_layers=2, use_qk_clip=True, qk_clip_threshold=2)
+    assert blank(config)[PEAKS].shape == (3, 4)
+    values, table = draw(config, 3), addresses(config, "layers_{i}")
+    largest = jnp.ones((3, 4)).at[2, 1].set(8.0)
+    after = gather(flat(clipped_heads(nested(scatter(values, table)), largest, config)), table)
+    changed = {name for name, value in values.items() if not np.array_equal(after[name], value)}
+    above = "mtp_block/mtp_layer_1/mtp_1_transformer_layer/self_attention"
+    assert changed == {f"{above}/wq_b/kernel", f"{above}/wkv_b/kernel"}
+    moved = np.any(after[f"{above}/wq_b/kernel"] != values[f"{above}/wq_b/kernel"], axis=(0, 2))
+    assert moved.tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize("name", ["linen", "nnx"])

@@ -43,8 +43,8 @@ ONE_SIDE = (
         edits=(
             Edit(
                 TREE,
-                "in enumerate(places(config)):",
-                'in enumerate(places(config) if any(path[0] == "decoder" for path in leaves) else ()):',
+                "in enumerate(every_layer(config)):",
+                'in enumerate(every_layer(config) if any(path[0] == "decoder" for path in leaves) else ()):',
             ),
         ),
         scenarios=(("qk_clip", "lora-scan1"),),
