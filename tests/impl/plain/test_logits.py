@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from impl.config import ModelConfig
+from impl.prediction import Prediction
 from impl.tiny import FAMILIES, MIXED
 from tests.impl.plain.cases import CASES, MIXTURES, SIDES, SWITCHES, WHOLE
 from tests.impl.plain.rulers import agree, exact_logits, logits_room, plain_logits
@@ -29,6 +30,9 @@ ELSEWHERE = {
     "quantization": "the plain model is exact",
     "amax_history_length": "the plain model is exact",
     "fuse_expert_scales": "how a number is computed, not which",
+    "use_qk_clip": "clips after the update",
+    "qk_clip_threshold": "clips after the update",
+    **dict.fromkeys(Prediction.__dataclass_fields__, "logits know nothing of it: `test_further.py` varies it"),
     "pure_nnx": "chooses the side",
     "enable_nnx": "chooses the side",
     "pure_nnx_decoder": "chooses the side",
