@@ -45,11 +45,14 @@ def text() -> bytes:
     return zen + sources[0] + sources[1]
 
 
-def batches(*, rows: int, length: int, steps: int, seed: int, offset: int = 0) -> dict[str, np.ndarray]:
+def batches(
+    *, rows: int, length: int, steps: int, seed: int, offset: int = 0, stride: int = 1
+) -> dict[str, np.ndarray]:
     """`steps` packed batches: "step0/tokens"... int32 [rows, length] each, fields as in FIELDS.
 
     A row holds two or three segments cut at random, then padding (segment 0): rows seldom weigh the same.
-    Positions restart in each segment; those of every second row begin at `offset`, to reach far along the rotation.
+    Positions restart in each segment and lie `stride` apart: where that is 1, rotations tell them from places in a row
+    by nothing but roundings. Those of every second row begin at `offset`, to reach far along the rotation.
     Targets are the next tokens of the same segment; the last of a segment has weight 0.
     Raises ValueError for rows too short to be cut.
     """
@@ -58,7 +61,7 @@ def batches(*, rows: int, length: int, steps: int, seed: int, offset: int = 0) -
     random = np.random.default_rng([seed, 1])
     values = {}
     for step in range(steps):
-        made = [_row(random, length, offset if row % 2 else 0) for row in range(rows)]
+        made = [_row(random, length, (offset if row % 2 else 0, stride)) for row in range(rows)]
         for index, field in enumerate(FIELDS):
             values[f"step{step}/{field}"] = np.stack([row[index] for row in made]).astype(np.int32)
     return values
@@ -74,8 +77,8 @@ def unweighted(made: dict[str, np.ndarray], every: tuple[int, int]) -> dict[str,
     return result
 
 
-def _row(random: np.random.Generator, length: int, offset: int) -> list[np.ndarray]:
-    content = text()
+def _row(random: np.random.Generator, length: int, spread: tuple[int, int]) -> list[np.ndarray]:
+    content, (offset, stride) = text(), spread
     row = [np.zeros(length, np.int32) for _ in FIELDS]
     tokens, positions, segments, targets, target_segments = row
     at, filled = 0, length - int(random.integers(1, max(2, length // 4)))
@@ -86,7 +89,7 @@ def _row(random: np.random.Generator, length: int, offset: int) -> list[np.ndarr
         start = int(random.integers(0, len(content) - size - 1))
         piece = np.frombuffer(content[start : start + size], np.uint8).astype(np.int32)
         tokens[at:end], segments[at:end] = piece, segment
-        positions[at:end] = np.arange(size) + offset
+        positions[at:end] = np.arange(size) * stride + offset
         targets[at : end - 1], target_segments[at : end - 1] = piece[1:], segment
         at = end
     return row

@@ -67,6 +67,7 @@ def prepare(settings: Settings, seed: int) -> tuple[dict[str, np.ndarray], dict[
         steps=settings.get("steps", 1),
         seed=seed,
         offset=settings.get("offset", 0),
+        stride=settings.get("stride", 1),
     )
     if "unweighted" in settings:
         made = unweighted(made, settings["unweighted"])

@@ -99,7 +99,7 @@ ATTENDING = (
                 "            positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])\n",
             ),
         ),
-        scenarios=(("train_step", "llama3.1-scan1"),),
+        scenarios=(("train_trajectory", "adamw"),),
     ),
     Fault(
         id="query_scale_missing",
