@@ -156,3 +156,10 @@ def test_line_ends_do_not_matter(monkeypatch, tmp_path, fresh):
     text.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / f"{name}.py")))
     assert text() == expected
+
+
+def test_positions_may_lie_apart_and_all_else_stays():
+    near, far = (batches(rows=4, length=24, steps=1, seed=3, offset=11, stride=stride) for stride in (1, 3))
+    assert {name for name in near if not np.array_equal(near[name], far[name])} == {"step0/positions"}
+    start = np.where(np.arange(4) % 2 == 1, 11, 0)[:, None] * (near["step0/segment_ids"] > 0)
+    np.testing.assert_array_equal(far["step0/positions"] - start, 3 * (near["step0/positions"] - start))
