@@ -21,5 +21,5 @@ SCENARIO = Scenario(
         },
     },
     quick=("gemma2-scan1-remat",),
-    faults=("dropout_before_residual",),
+    faults=("dropout_before_residual", "accumulation_contiguous"),
 )

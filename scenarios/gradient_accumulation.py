@@ -18,6 +18,6 @@ SCENARIO = Scenario(
         "gpt_oss-scan1": {"config": family("gpt_oss", scan_layers=True)},
         "latent-one-empty": {"config": family("deepseek_mla_lora"), "unweighted": (1, 3)},
     },
-    faults=("accumulation_contiguous", "accumulation_mean_of_means"),
+    faults=("accumulation_mean_of_means",),
     quick=("unequal", "one-empty-scan1"),
 )

@@ -69,9 +69,9 @@ LOSS = (
         edits=(
             Edit(
                 TRAIN,
-                f"        {OBJECTIVE}",
+                "        logits, aux = passed(model, batch)\n",
                 "        short = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16).astype(leaf.dtype), params)\n"
-                f"        nnx.update(model, short)\n        {OBJECTIVE}",
+                "        nnx.update(model, short)\n        logits, aux = passed(model, batch)\n",
             ),
         ),
         scenarios=(("train_step", "llama2-scan1"),),
@@ -197,7 +197,7 @@ ACCUMULATION = (
         channel="loss",
         module="loss",
         edits=(Edit(TRAIN, "strided(field, count) for", "field.reshape(count, -1, *field.shape[1:]) for"),),
-        scenarios=(("gradient_accumulation", "one-empty-scan1"),),
+        scenarios=(("dropout_exact", "accumulated"),),
     ),
     Fault(
         id="accumulation_mean_of_means",
