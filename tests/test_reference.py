@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -32,11 +31,8 @@ LATER = {field.name for field in fields(CONFIG) if field.metadata}
 
 
 @pytest.fixture
-def references():
-    data = os.environ.get("HARNESS_DATA")
-    if not data:
-        pytest.skip("HARNESS_DATA is not set: it names the folder with maxtext/reference")
-    return Path(data) / "maxtext" / "reference"
+def references(maxtext):
+    return maxtext("reference")
 
 
 @pytest.mark.slow

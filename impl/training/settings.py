@@ -37,7 +37,7 @@ class TrainSettings:
     gradient_accumulation_steps: int = 1
     z_loss_multiplier: float = 1e-3
     num_vocab_tiling: int = later(1)
-    vocab_tiling_gradients: Gradients = later("exact")  # noqa: RUF009  # a field, as above
+    vocab_tiling_gradients: Gradients = later("exact")
 
     def __post_init__(self) -> None:
         if self.opt_type not in ("adamw", "adam_pax", "sgd"):

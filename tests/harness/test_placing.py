@@ -39,6 +39,18 @@ def test_the_cause_stands_in_the_verdict_and_in_every_report():
     assert "Origin: head (the cotangents of its inputs differ by " in why(verdict)
 
 
+def test_code_that_lowers_to_another_graph_each_time_is_not_laid_to_the_watching(monkeypatch):
+    original, traces = NnxPart.__call__, []
+
+    def counted(self, x):
+        traces.append(x)
+        return original(self, x) * (1.0 + 0.0625 * len(traces))
+
+    monkeypatch.setattr(NnxPart, "__call__", counted)
+    verdict = placed(pair_of(("head", "forward")), "forward")
+    assert (verdict.rung, verdict.ending) == (Rung.DIVERGED, None)
+
+
 def test_a_tap_that_stays_is_caught_by_the_graph(monkeypatch):
     def tampering(pair, case):
         original = NnxPart.__call__

@@ -62,6 +62,7 @@ def test_attention_records_its_largest_logits_and_clipped_kernels_bring_them_dow
         ((path, largest),) = [(path, leaf) for path, leaf in found.items() if PEAKS in path]
         assert largest.shape == (2, config.num_query_heads)
         expected = latent_oracle.largest_logits(wide, x.astype(float), POSITIONS, SEGMENTS, config)
+        # because: float32 through norms, three products and a rotation, against the oracle in float64.
         np.testing.assert_allclose(largest, expected, rtol=2e-5)
         threshold, still = float(np.sort(expected.max(axis=0))[1]) - 0.1, config.qk_nope_head_dim
         kernels = {"wq_b" if config.q_lora_rank else "query": clip_oracle.queries, "wkv_b": clip_oracle.keys_and_values}
@@ -70,6 +71,7 @@ def test_attention_records_its_largest_logits_and_clipped_kernels_bring_them_dow
                 np.float32
             )
         after = flat(run(config, weights, x))[path].max(axis=0)
+    # because: the same, of kernels that were rounded to float32 besides.
     np.testing.assert_allclose(after, np.minimum(expected.max(axis=0), threshold), rtol=2e-5)
 
 
@@ -144,6 +146,7 @@ def test_on_a_real_state_one_head_of_one_layer_is_clipped_and_a_threshold_not_re
     query = query.replace("query", "wq_b") if config.q_lora_rank else query
     assert changed == sorted([query, up])
     largest = np.full(4, 4.6) * [1, 1, 1, 1.7]
+    # because: a float32 quotient, its root and one product, each rounded, against float64.
     np.testing.assert_allclose(found[query], clip_oracle.queries(weights[query], largest, 4.6, 7), rtol=1e-6)
     np.testing.assert_allclose(found[up], clip_oracle.keys_and_values(weights[up], largest, 4.6, 7), rtol=1e-6)
     assert np.array_equal(found[query][:, :3], weights[query][:, :3])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
@@ -50,11 +48,8 @@ YARN = (
 
 
 @pytest.fixture
-def models():
-    data = os.environ.get("HARNESS_DATA")
-    if not data:
-        pytest.skip("HARNESS_DATA is not set: it names the folder with maxtext/models")
-    return Path(data) / "maxtext" / "models"
+def models(maxtext):
+    return maxtext("models")
 
 
 @pytest.mark.parametrize("name", MODELS)

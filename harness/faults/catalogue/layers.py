@@ -34,7 +34,7 @@ ORDER = (
         title="the last layer is never run",
         source="S17",
         channel="loss",
-        module="decoder/layers/2/*",
+        module="decoder",
         edits=(Edit(MODEL, LOOP, LOOP.replace("in layers", "in list(layers)[:-1]")),),
         scenarios=(("train_step", "llama2"),),
     ),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import ml_dtypes
 import numpy as np
 import pytest
@@ -102,11 +99,8 @@ REAL = (
 
 
 @pytest.fixture(params=REAL, ids=[name.split("/")[1] if "reference" in name else name.split("/")[-1] for name in REAL])
-def real(request):
+def real(request, maxtext):
     """Each checkpoint that MaxText wrote, read-only."""
-    data = os.environ.get("HARNESS_DATA")
-    if not data:
-        pytest.skip("HARNESS_DATA is not set: it names the folder with maxtext/checkpoints")
-    folder = Path(data) / "maxtext" / request.param
-    assert folder.is_dir(), f"{folder}: HARNESS_DATA={data} holds no such checkpoint"
+    folder = maxtext("checkpoints").parent / request.param
+    assert folder.is_dir(), f"{folder} is no folder: HARNESS_DATA holds no such checkpoint"
     return folder

@@ -53,6 +53,7 @@ def test_a_factor_is_exactly_1_up_to_the_threshold_whatever_the_sign():
     assert found[:5].tolist() == [1.0] * 5
     assert 0.9999998 < found[5] < 1.0
     assert found[6:].tolist() == [0.5, 0.0625]
+    # because: one float32 quotient, and the threshold rounded to float32 before it.
     np.testing.assert_allclose(head_scales(LARGEST, 4.3), [clip_oracle.factor(x, 4.3) for x in LARGEST], rtol=1e-7)
 
 
@@ -103,6 +104,7 @@ def test_clipped_kernels_bring_exactly_the_heads_beyond_down_to_the_threshold():
         before, after = np.asarray(dot_products(*logits(query, up))), np.asarray(dot_products(*clipped))
         found = np.asarray(jnp.max(largest_logits(*clipped, mask), axis=0))
     assert sum(np.asarray(largest) > threshold) == 2
+    # because: float64 throughout, sums of 8 to 12 products; what cancels in a logit needs the absolute part.
     np.testing.assert_allclose(found, np.minimum(largest, threshold), rtol=1e-12)
     np.testing.assert_allclose(after, before * np.asarray(scales)[None, :, None, None, None], rtol=1e-9, atol=1e-10)
 

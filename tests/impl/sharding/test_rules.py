@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -90,11 +87,8 @@ def test_the_order_is_resolved_as_flax_resolves_it(seed):
         assert [found[name] for name in names] == by_flax(names, rules), (names, logical)
 
 
-def test_the_default_rules_say_what_maxtext_says():
-    data = os.environ.get("HARNESS_DATA")
-    if not data:
-        pytest.skip("HARNESS_DATA is not set: it names the folder with maxtext/rules")
-    theirs = read_rules(Path(data) / "maxtext" / "rules" / "default.yml")
+def test_the_default_rules_say_what_maxtext_says(maxtext):
+    theirs = read_rules(maxtext("rules") / "default.yml")
     assert theirs.mesh_axes == DEFAULT.mesh_axes
     assert theirs.batch == DEFAULT.batch
     assert {name for name, _ in theirs.logical} - {name for name, _ in DEFAULT.logical} == {
@@ -109,11 +103,8 @@ def test_the_default_rules_say_what_maxtext_says():
 
 
 @pytest.mark.parametrize("name", ["default", "pure-fsdp", "shard-exp-on-fsdp"])
-def test_maxtexts_files_are_read(name):
-    data = os.environ.get("HARNESS_DATA")
-    if not data:
-        pytest.skip("HARNESS_DATA is not set: it names the folder with maxtext/rules")
-    rules = read_rules(Path(data) / "maxtext" / "rules" / f"{name}.yml")
+def test_maxtexts_files_are_read(name, maxtext):
+    rules = read_rules(maxtext("rules") / f"{name}.yml")
     assert assigned(("embed", "q_heads"), rules.logical)["embed"][0] == "fsdp"
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -117,20 +115,12 @@ def differing(folder, found):
     return problems
 
 
-@pytest.fixture
-def maxtext():
-    data = os.environ.get("HARNESS_DATA")
-    if not data:
-        pytest.skip("HARNESS_DATA is not set: it names the folder with maxtext/shardings")
-    return Path(data) / "maxtext"
-
-
 @pytest.mark.parametrize("name", SIDES)
 @pytest.mark.parametrize(("model", "topology", "rule"), CASES)
 def test_maxtexts_goldens_hold_entry_by_entry(name, model, topology, rule, maxtext):
-    folder = maxtext / "shardings" / model / topology / f"rule_{rule}"
-    config = read_maxtext(maxtext / "models" / f"{model}.yml").overriding({"scan_layers": True})
-    rules = read_rules(maxtext / "rules" / f"{rule.partition('_')[0]}.yml")
+    folder = maxtext("shardings") / model / topology / f"rule_{rule}"
+    config = read_maxtext(maxtext("models") / f"{model}.yml").overriding({"scan_layers": True})
+    rules = read_rules(maxtext("rules") / f"{rule.partition('_')[0]}.yml")
     mesh = json.loads((folder / "named_shardings.json").read_text())[".step"]["mesh"]
     assert tuple(mesh["axis_names"]) == rules.mesh_axes
     found = asked(name, config, mesh["shape"], rules)
@@ -140,8 +130,8 @@ def test_maxtexts_goldens_hold_entry_by_entry(name, model, topology, rule, maxte
 
 
 def test_a_golden_that_says_something_else_is_told_apart(tmp_path, maxtext):
-    folder = maxtext / "shardings" / "qwen3-0.6b" / "tpu7x-16" / "rule_default"
-    config = read_maxtext(maxtext / "models" / "qwen3-0.6b.yml").overriding({"scan_layers": True})
+    folder = maxtext("shardings") / "qwen3-0.6b" / "tpu7x-16" / "rule_default"
+    config = read_maxtext(maxtext("models") / "qwen3-0.6b.yml").overriding({"scan_layers": True})
     for file in ("named_shardings.json", "logical_shardings.json"):
         content = json.loads((folder / file).read_text())
         key = ".opt_state/[0]/.nu/['params']/['decoder']/['layers']/['mlp']/['wo']/['kernel']"
