@@ -1,9 +1,9 @@
 """What an OCDBT store holds and where: every key, and the file, offset and length of its bytes. No array is read.
 
-Orbax keeps one such store a checkpoint: for a leaf "a.b.kernel" a key with the array's metadata ("a.b.kernel/.zarray" in
-zarr 2, "a.b.kernel/zarr.json" in zarr 3) and one key a chunk ("a.b.kernel/0.3" or "a.b.kernel/c/0/3"). The store's index
-is a tree of nodes that `tensorstore.ocdbt.dump` shows (TensorStore 0.1.86); small values lie in the node itself. Nothing
-here imports jax.
+Orbax keeps one such store a checkpoint: for a leaf "a.b.kernel" a key with the array's metadata ("a.b.kernel/.zarray"
+in zarr 2, "a.b.kernel/zarr.json" in zarr 3) and one key a chunk ("a.b.kernel/0.3" or "a.b.kernel/c/0/3"). The store's
+index is a tree of nodes that `tensorstore.ocdbt.dump` shows (TensorStore 0.1.86); small values lie in the node itself.
+Nothing here imports jax.
 """
 
 from __future__ import annotations
@@ -143,9 +143,7 @@ def _parsed(key: str, value: Value) -> dict[str, Any]:
     except ValueError:
         read = None
     if not isinstance(read, dict):
-        raise CheckpointError(
-            f"{key}: not readable as the metadata of an array: restore the files or take another step"
-        )
+        raise CheckpointError(f"{key}: not readable as an array's metadata: restore the files or take another step")
     return read
 
 
@@ -172,7 +170,7 @@ def _array(
     wrong = next((place for place in places if len(place) != len(shape)), None)
     if len(chunk_shape) != len(shape) or min(chunk_shape, default=1) < 1 or wrong is not None:
         raise CheckpointError(
-            f"{name}: shape {shape}, chunks of {chunk_shape}, a chunk at {wrong}: expected equal ranks; take another step"
+            f"{name}: shape {shape}, chunks of {chunk_shape}, a chunk at {wrong}: expected one rank; take another step"
         )
     return StoredArray(
         name=name, form=form, shape=shape, chunk_shape=chunk_shape, dtype=dtype, metadata=read, chunks=places
