@@ -2,7 +2,8 @@
 
 A checkpoint is found from any of: a step directory, its `items` folder, a folder written without steps, a manager's
 root. It is written to a folder beside the target whose name carries Orbax's mark of an unfinished checkpoint, which
-every restore refuses, and renamed when it is complete.
+every restore refuses, and renamed when it is complete. Orbax and jax take seconds and 200 MB to import, so they are
+imported where they are needed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaf import Empty, KeyArray, Leaf, LeafSpec, show
@@ -77,6 +76,8 @@ def _items_in(folder: FilePath) -> FilePath | None:
 
 
 def _custom(items: FilePath) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
     if (items / "_CHECKPOINT_METADATA").is_file():
         return dict(_guarded(items, lambda: ocp.PyTreeCheckpointer().metadata(items).custom_metadata) or {})
     if items.name in ITEM_NAMES and (items.parent / "_CHECKPOINT_METADATA").is_file():
@@ -94,6 +95,8 @@ def _guarded(items: FilePath, read: Callable[[], Any]) -> Any:
 
 
 def _metadata(location: Location) -> Any:
+    import orbax.checkpoint as ocp
+
     # The handler is asked, not a Checkpointer: that one warns when the items folder has no step metadata of its own.
     found = _guarded(location.items, lambda: ocp.PyTreeCheckpointHandler().metadata(location.items))
     return getattr(found, "tree", found)
@@ -108,6 +111,8 @@ def read_specs(location: Location) -> Flat:
 
 
 def _spec(found: Any, impl: str) -> Leaf:
+    import orbax.checkpoint as ocp
+
     if isinstance(found, ocp.metadata.StringMetadata):
         return LeafSpec((), "str")
     if isinstance(found, ocp.metadata.ArrayMetadata):
@@ -130,6 +135,9 @@ def _key_impls(items: FilePath) -> dict[str, str]:
 
 def read_arrays(location: Location) -> Flat:
     """Every leaf in host memory: NumPy arrays at their stored dtype, typed keys as KeyArray."""
+    import jax
+    import orbax.checkpoint as ocp
+
     here = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
 
     def how(found: Any) -> Any:
@@ -149,6 +157,8 @@ def read_arrays(location: Location) -> Flat:
 
 
 def _host(leaf: Any) -> Leaf:
+    import jax
+
     if isinstance(leaf, jax.Array):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return KeyArray(np.asarray(jax.random.key_data(leaf)), str(jax.random.key_impl(leaf)))
@@ -157,6 +167,8 @@ def _host(leaf: Any) -> Leaf:
 
 
 def _storable(leaf: Leaf) -> Any:
+    import jax
+
     # Arrays go out as NumPy: then no sharding of this machine is noted, and a restore elsewhere has none to miss.
     if isinstance(leaf, KeyArray):
         return jax.random.wrap_key_data(jax.numpy.asarray(leaf.words), impl=leaf.impl)
@@ -189,6 +201,9 @@ def write_flat(folder: FilePath, relative: FilePath, flat: Flat, custom_metadata
 
     Below a step directory the step's own metadata is written too, as a CheckpointManager would.
     """
+    import jax
+    import orbax.checkpoint as ocp
+
     tree = jax.tree.map(_storable, nest(flat), is_leaf=lambda node: isinstance(node, KeyArray))
     arguments = ocp.args.PyTreeSave(tree)
     place, custom = folder / relative, dict(custom_metadata)
