@@ -11,7 +11,8 @@ the same case took more than three times as long. Where a difference is no large
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import jax
 
@@ -28,6 +29,7 @@ from harness.forcing.watching import watched
 from harness.observation import Observation
 from harness.observe import performed
 from harness.pair import Pair
+from harness.randomness import Draws, recorded
 from harness.replay import Keys, keys_of
 
 __all__ = ["forced"]
@@ -45,22 +47,26 @@ def forced(pair: Pair, case: Case) -> Forced:
 
 
 _FORGETFUL = Forced(note="the second side does not make the same calls twice, so nothing can be handed to them")
+_DRAWN = Forced(note="both sides draw with keys of their own: modules that draw differ, so nothing is handed to them")
 
 
 @dataclass
 class _Runs:
-    """Runs of both sides, watched. forget: done before each run."""
+    """Runs of both sides, watched. forget: done before each run. draws: of each run that drew with its own keys."""
 
     pair: Pair
     case: Case
     keys: Keys
     forget: Callable[[], None] = lambda: None
+    draws: list[Draws] = field(default_factory=list)
 
     def run(self, at: int, tape: Tape) -> Observation:
         run = self.case.runs[at]
         self.forget()
-        with self.keys[at](), watched(tape):
-            return performed(self.pair.sides[run.side], self.case, run)
+        with self.keys[at](), watched(tape), recorded() if self.case.draws == "own" else nullcontext(Draws()) as draws:
+            found = performed(self.pair.sides[run.side], self.case, run)
+        self.draws.append(draws)
+        return found
 
 
 def _forced(runs: _Runs) -> Forced | None:
@@ -70,6 +76,8 @@ def _forced(runs: _Runs) -> Forced | None:
     seen = [runs.run(at, tape) for at, tape in enumerate(tapes)]
     if failed := next((each for each in seen if each.error), None):
         return Forced(note=f"{failed.who} fails when it is watched: {_words(failed)}")
+    if all(draws.ran for draws in runs.draws):
+        return _DRAWN
     pairings = paired(*tapes)
     alone = _alone(tapes, pairings)
     labels = Labels(tapes[0], case.weights)

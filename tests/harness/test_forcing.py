@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from harness.forcing import forced
 from harness.report.causes import cause_text
-from tests.harness.forced_pair import LAYERS, pair_of
+from tests.harness.forced_pair import LAYERS, LinenPart, NnxPart, pair_of
 from tests.harness.tiny_pairs import case_of
 
 
@@ -68,3 +70,19 @@ def test_a_loss_that_is_scaled_is_no_modules_fault():
 def test_a_clean_pair_has_no_cause():
     result = causes_of()
     assert (result.causes, result.note) == ((), "the sides agree when they are watched")
+
+
+def test_sides_that_both_draw_with_keys_of_their_own_are_not_laid_to_each_other(monkeypatch):
+    def drops(part, seed):
+        original = part.__call__
+
+        def dropping(self, x):
+            kept = jax.random.bernoulli(jax.random.key(seed), 0.75, x.shape)
+            return original(self, jnp.where(kept, x, 0.0))
+
+        monkeypatch.setattr(part, "__call__", dropping)
+
+    drops(NnxPart, 3)
+    assert causes_of(("head", "forward"), program="forward").causes  # one side draws, the other does not: a finding
+    drops(LinenPart, 5)
+    assert "both sides draw with keys of their own" in causes_of(("head", "forward"), program="forward").note

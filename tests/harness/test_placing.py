@@ -39,7 +39,8 @@ def test_the_cause_stands_in_the_verdict_and_in_every_report():
     assert "Origin: head (the cotangents of its inputs differ by " in why(verdict)
 
 
-def test_code_that_lowers_to_another_graph_each_time_is_not_laid_to_the_watching(monkeypatch):
+@pytest.mark.parametrize("program", ["forward", "grad"])  # with a graph to compare, and without
+def test_code_that_computes_something_else_each_time_is_not_laid_to_the_watching(program, monkeypatch):
     original, traces = NnxPart.__call__, []
 
     def counted(self, x):
@@ -47,7 +48,7 @@ def test_code_that_lowers_to_another_graph_each_time_is_not_laid_to_the_watching
         return original(self, x) * (1.0 + 0.0625 * len(traces))
 
     monkeypatch.setattr(NnxPart, "__call__", counted)
-    verdict = placed(pair_of(("head", "forward")), "forward")
+    verdict = placed(pair_of(("head", "forward")), program)
     assert (verdict.rung, verdict.ending) == (Rung.DIVERGED, None)
 
 
