@@ -27,11 +27,13 @@ def test_a_worker_has_the_devices_that_its_case_asks_for(tmp_path, monkeypatch):
     assert len(set(workers)) == 3
 
 
-def test_many_devices_are_on_the_cpu_and_other_flags_stay():
+def test_many_devices_are_on_the_cpu_with_threads_for_all_and_other_flags_stay(monkeypatch):
     user = {"JAX_PLATFORMS": "cuda", "XLA_FLAGS": "--xla_cpu_enable_fast_math=false", "HOME": "/home/ada"}
     assert with_devices(user, 1) == user
-    split = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_cpu_enable_fast_math=false {FLAG}8"}
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    split = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_cpu_enable_fast_math=false {FLAG}8", "PJRT_NPROC": "16"}
     assert with_devices(user, 8) == {**user, **split}
+    assert with_devices({**user, "PJRT_NPROC": "5"}, 8)["PJRT_NPROC"] == "5"
 
 
 def test_a_scenario_hands_its_devices_to_every_ticket():
