@@ -20,7 +20,7 @@ from tests.test_house import ROOT
 
 SCENARIOS = discover(ROOT / "scenarios")
 
-SHOWN = ("bad_input", "conversion", "moe", "prefill_decode", "resume", "train_step", "train_trajectory", "vocab_tiling")
+SHOWN = ("bad_input", "conversion", "prefill_decode", "resume", "train_step", "train_trajectory", "vocab_tiling")
 """Parities of one device with draws of their own, which one process can run: one of every kind of program."""
 
 TICKETS = {
