@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from harness.case import Case
 from harness.digest import of_settings
 from harness.observation import Failure, Observation, Values
 from harness.pair import Program, Side
+from harness.resources import RESOURCES, resources
 from harness.scenario import Run
 from harness.witness import Witness, thoroughly, witnessed
 
@@ -70,6 +72,8 @@ def _observe(side: Side, case: Case, run: Run, watch: Callable[[], AbstractConte
 
 
 def _program(side: Side, run: Run) -> Program:
+    if run.program == RESOURCES and RESOURCES not in side.programs:
+        return partial(resources, side)
     if run.program not in side.programs:
         offered = ", ".join(side.programs)
         raise LookupError(f"side {side.name} offers no program {run.program!r}: it has {offered}")

@@ -26,7 +26,7 @@ class Stepper:
     """A train step ready to be timed.
 
     once: makes one step, changing the stepper's own state, and returns arrays of it to wait for.
-    compiled: sizes in bytes from the compiled step's memory analysis: "temp", "output", "argument".
+    compiled: sizes in bytes from the compiled step's memory analysis: "temp", "output", "argument", "alias".
     """
 
     once: Callable[[], object]
@@ -66,7 +66,7 @@ class Side:
     """One implementation: its name, the frameworks that its own modules must be seen to use, and its programs.
 
     frameworks: {"linen"}, {"nnx"} or both (a partly migrated side). Attestation refuses a run that traced others.
-    stepper: a compiled train step of a case, for `harness bench`.
+    stepper: a compiled train step of a case, for `harness bench` and the program "resources" (`harness.resources`).
     graphs: settings -> program -> part of it -> what lowers that part on abstract values. The parts are all that the
         program compiles. A program that offers none is never proved.
     shardings: (settings, mesh axis -> size, file of logical rules or "") -> neutral name -> Placement, for

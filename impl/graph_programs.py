@@ -32,6 +32,7 @@ _COMPILED = {
     "train": _TRAINED,
     "fp8": _TRAINED,
     "qk_clip": _TRAINED,
+    "resources": ("step",),
 }
 
 

@@ -8,7 +8,10 @@ __all__ = ["memory"]
 
 
 def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
-    """Bytes of temporaries, outputs and arguments. Raises NotImplementedError where the compiler does not tell."""
+    """Bytes of temporaries, outputs, arguments, and of arguments whose memory an output takes over.
+
+    Raises NotImplementedError where the compiler does not tell.
+    """
     analysis = compiled.memory_analysis()
     if analysis is None:
         raise NotImplementedError("this backend's compiler gives no memory analysis: bench on another")
@@ -16,4 +19,5 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
         "temp": int(analysis.temp_size_in_bytes),
         "output": int(analysis.output_size_in_bytes),
         "argument": int(analysis.argument_size_in_bytes),
+        "alias": int(analysis.alias_size_in_bytes),
     }

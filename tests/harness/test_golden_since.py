@@ -172,6 +172,16 @@ def test_a_compiler_is_no_excuse_for(tmp_path, what):
     assert verdict.detail.endswith("the graph did not")
 
 
+def test_what_a_compiled_program_needs_is_the_compilers_affair(tmp_path):
+    def needing(**sizes):
+        return observation({**channels(), "resources": {name: np.asarray(size) for name, size in sizes.items()}})
+
+    accepted(tmp_path, seen=needing(temp=4096))
+    assert judged(tmp_path, needing(temp=9000), environment=ENVIRONMENT).ending is Ending.DRIFTED
+    assert judged(tmp_path, needing(temp=9000)).passed
+    assert judged(tmp_path, needing(temp=4096, more=1)).ending is Ending.DRIFTED
+
+
 def test_sampled_integers_are_not_excused_either(tmp_path):
     many = np.arange(5000, dtype=np.int32)
     accepted(tmp_path, seen=changed("updates", "steps", many))
