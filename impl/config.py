@@ -31,7 +31,8 @@ class ModelConfig(Mixture, Latent, Prediction):
     num_decoder_layers counts blocks: a gemma2 block holds a local and a global sublayer (MaxText's counting).
     dtype is the dtype of computation, weight_dtype the dtype of parameters. param_scan_axis is where a scanned stack
     puts its L. round_tied_table rounds the embedding table to bfloat16 before a tied head multiplies by it, as MaxText
-    does. quantization: "" or a flavour of `impl.quantization`, whose scales follow the last amax_history_length steps.
+    does. zero_centred_norm: norms store how far their scale is from 1, as qwen3-next's do. quantization: "" or a
+    flavour of `impl.quantization`, whose scales follow the last amax_history_length steps.
     The three flags choose the side in `impl.sides` and nowhere else; the model never reads them.
     """
 
@@ -53,6 +54,7 @@ class ModelConfig(Mixture, Latent, Prediction):
     sliding_window_size: int = 0
     normalization_layer_epsilon: float = 1e-5
     use_qk_norm: bool = False
+    zero_centred_norm: bool = later(False)
     attention_bias: bool = False
     mlp_bias: bool = False
     fused_qkv: bool = False
@@ -97,13 +99,14 @@ class ModelConfig(Mixture, Latent, Prediction):
     def rope_of(self, kind: str) -> Frequencies:
         """The rotary frequencies of layers of that kind, as in `impl.stacks`.
 
-        A local layer may turn by a base of its own; gemma3's local layers are not stretched either.
+        A local layer may turn by a base of its own; gemma3's and olmo3's local layers are not stretched either.
         """
         local = kind == "local"
-        stretched = not (local and self.decoder_block == "gemma3")
+        stretched = not (local and self.decoder_block in ("gemma3", "olmo3"))
+        yarn = self.rope_type == "yarn"
         latent = self.attention_type == "mla"
         return Frequencies(
-            kind=self.rope_type,
+            kind="default" if yarn and not stretched else self.rope_type,
             head_dim=self.qk_rope_head_dim if latent else self.head_dim,
             min_timescale=self.rope_min_timescale,
             max_timescale=(local and self.local_rope_max_timescale) or self.rope_max_timescale,
@@ -126,20 +129,20 @@ class ModelConfig(Mixture, Latent, Prediction):
         """What the forward pass multiplies queries by.
 
         1 where the scale is folded into the initial query kernel (llama2, mistral, gemma2), D**-0.5 where a norm on
-        the queries would undo that (use_qk_norm) and in gemma3, gpt3, gpt_oss and qwen3, which always scale; latent
-        attention does too, by more where the model was stretched.
+        the queries would undo that (use_qk_norm) and in gemma3, gpt3, gpt_oss, olmo3 and qwen3, which always scale;
+        latent attention does too, by more where the model was stretched.
         """
         if self.attention_type == "mla":
             longest, original = self.max_position_embeddings, self.original_max_position_embeddings
             stretch = magnitude(self.mscale, self.rope_factor, longest, original)
             return softmax_scale(self.qk_nope_head_dim + self.qk_rope_head_dim, stretch)
-        explicit = self.use_qk_norm or self.decoder_block in ("gemma3", "gpt3", "gpt_oss", "qwen3")
+        explicit = self.use_qk_norm or self.decoder_block in ("gemma3", "gpt3", "gpt_oss", "olmo3", "qwen3")
         return 1.0 / math.sqrt(self.head_dim) if explicit else 1.0
 
     @property
     def norm_offset(self) -> float:
-        """What is added to a norm's scale before it multiplies: gpt3 stores scale - 1."""
-        return 1.0 if self.decoder_block == "gpt3" else 0.0
+        """What is added to a norm's scale before it multiplies: gpt3 and zero_centred_norm store scale - 1."""
+        return 1.0 if self.decoder_block == "gpt3" or self.zero_centred_norm else 0.0
 
     @property
     def parameters(self) -> int:

@@ -68,7 +68,7 @@ def feed_forward_name(config: ModelConfig, kind: str) -> str:
 
 def attention_name(config: ModelConfig) -> str:
     """What the attention of a layer is called, where it has one."""
-    return "GptOssAttention" if config.decoder_block == "gpt_oss" else "self_attention"
+    return {"gpt_oss": "GptOssAttention", "olmo3": "attention"}.get(config.decoder_block, "self_attention")
 
 
 def router(config: ModelConfig) -> Router:

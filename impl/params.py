@@ -69,6 +69,13 @@ def layer_parameters(config: ModelConfig, kind: str = "global") -> tuple[Paramet
         return tuple(row for part in ("local", "global") for row in _gemma_layer(config, f"_{part}"))
     if config.decoder_block == "gemma3":
         return tuple(_gemma_layer(config, ""))
+    if config.decoder_block == "olmo3":
+        return (
+            *_attention("attention", config),
+            *_norm("post_self_attention_layer_norm", config),
+            *_mlp("mlp", config),
+            *_norm("post_mlp_layer_norm", config),
+        )
     if config.decoder_block in MIXTURES:
         return tuple(_mixture_layer(config, kind))
     if config.decoder_block == "gpt3":
@@ -159,8 +166,9 @@ def _attention(name: str, config: ModelConfig) -> Iterator[Parameter]:
         for part in ("key", "value"):
             yield from _dense(f"{name}/{part}", (e, k, d), ("embed", "kv_heads", "kv_head_dim"), 1, bias)
     if config.use_qk_norm:
-        yield Parameter(f"{name}/query_norm/scale", (d,), ("norm",), "scale")
-        yield Parameter(f"{name}/key_norm/scale", (d,), ("norm",), "scale")
+        together = config.decoder_block == "olmo3"
+        yield Parameter(f"{name}/query_norm/scale", (h * d if together else d,), ("norm",), "scale")
+        yield Parameter(f"{name}/key_norm/scale", (k * d if together else d,), ("norm",), "scale")
     if config.attention_sink:
         yield Parameter(f"{name}/sinks", (h,), (None,), "bias")
     yield from _dense(f"{name}/out", (h, d, e), ("heads", "kv", "embed"), 2, bias)

@@ -31,6 +31,7 @@ Form = Literal["listed", "block", "scanned"]
 CYCLES: dict[str, tuple[str, ...]] = {
     "gemma3": (*("local",) * 5, "global"),
     "gpt_oss": ("local", "global"),
+    "olmo3": (*("local",) * 3, "global"),
 }
 """Decoder block -> what its layers attend to, over and over, where `layer_cycle` does not say."""
 

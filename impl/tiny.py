@@ -151,6 +151,27 @@ MIXED: dict[str, dict[str, Any]] = {
         "rope_linear_scaling_factor": 8.0,
         "normalization_layer_epsilon": 1e-6,
     },
+    "olmo3": {
+        "decoder_block": "olmo3",
+        "num_decoder_layers": 4,
+        "layer_cycle": ("local", "global"),
+        "sliding_window_size": 5,
+        "use_qk_norm": True,
+        "rope_type": "yarn",
+        "rope_max_timescale": 500_000,
+        "rope_factor": 8.0,
+        "original_max_position_embeddings": 64,
+        "rope_interleave": False,
+        "rope_attention_scaling": True,
+        "normalization_layer_epsilon": 1e-6,
+    },
+    "zero_centred": {
+        "decoder_block": "qwen3",
+        "use_qk_norm": True,
+        "zero_centred_norm": True,
+        "rope_max_timescale": 10_000_000,
+        "normalization_layer_epsilon": 1e-6,
+    },
 }
 """The same for families whose layers are not all alike or hold experts; they are too costly to be everywhere."""
 

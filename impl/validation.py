@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCKS", "CYCLED", "DTYPES", "MIXED", "REMAT_POLICIES", "problems"]
 
-BLOCKS = ("deepseek", "gemma2", "gemma3", "gpt3", "gpt_oss", "llama2", "mistral", "mixtral", "qwen3", "qwen3_moe")
+BLOCKS = (
+    *("deepseek", "gemma2", "gemma3", "gpt3", "gpt_oss", "llama2", "mistral", "mixtral", "olmo3"),
+    *("qwen3", "qwen3_moe"),
+)
 """Decoder blocks that are implemented."""
 
 MIXED = ("deepseek", "gpt_oss", "mixtral", "qwen3_moe")
 """Those with experts."""
 
-CYCLED = ("gemma3", "gpt_oss")
+CYCLED = ("gemma3", "gpt_oss", "olmo3")
 """Those whose layers attend in a cycle."""
 
 REMAT_POLICIES = ("none", "full", "minimal", "save_dot_except_mlp")
@@ -145,6 +148,11 @@ def _combination_problems(config: ModelConfig) -> list[str]:
         problems.append(
             f"gpt3 has plain multi-head attention: num_query_heads={config.num_query_heads} and "
             f"num_kv_heads={config.num_kv_heads} must be equal"
+        )
+    if config.zero_centred_norm and (config.decoder_block == "gpt3" or config.attention_type == "mla"):
+        problems.append(
+            f"zero_centred_norm=True with decoder_block={config.decoder_block!r} and attention_type="
+            f"{config.attention_type!r}: gpt3's norms are so already, those of latents never; leave it out"
         )
     if config.decoder_block == "gpt3" and config.trainable_position_size < config.max_target_length:
         problems.append(

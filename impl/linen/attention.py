@@ -55,7 +55,7 @@ class Attention(nn.Module):
         config = self.config
         query, key, value = self._project(x)
         if config.use_qk_norm:
-            query, key = self._norm("query_norm")(query), self._norm("key_norm")(key)
+            query, key = self._normed("query_norm", query), self._normed("key_norm", key)
         if not config.trainable_position_size:
             rope = config.rope_of(self.kind)
             query, key = rotate(query, positions, rope), rotate(key, positions, rope)
@@ -82,10 +82,13 @@ class Attention(nn.Module):
     def _bias(self) -> bool:
         return self.config.attention_bias or self.config.decoder_block == "gpt3"
 
-    def _norm(self, name: str) -> RMSNorm:
+    def _normed(self, name: str, heads: jax.Array) -> jax.Array:
+        """Heads [B, T, H, D], each normed by itself; olmo3 norms all of a place together."""
         config = self.config
-        epsilon = config.normalization_layer_epsilon
-        return RMSNorm(jnp.dtype(config.dtype), jnp.dtype(config.weight_dtype), epsilon, name=name)
+        dtypes = jnp.dtype(config.dtype), jnp.dtype(config.weight_dtype)
+        norm = RMSNorm(*dtypes, config.normalization_layer_epsilon, config.norm_offset, name=name)
+        together = config.decoder_block == "olmo3"
+        return norm(heads.reshape(*heads.shape[:2], -1)).reshape(heads.shape) if together else norm(heads)
 
     def _project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         config, bias = self.config, self._bias

@@ -1,4 +1,4 @@
-"""Decoder blocks in Linen: llama2's, mistral's and qwen3's, gpt3's, gemma2's and gemma3's; several as one module."""
+"""Decoder blocks in Linen: llama2's, mistral's and qwen3's, gpt3's, gemma2's, gemma3's, olmo3's; several in one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from impl.linen.moe import RoutedMoe, SharedMoe
 from impl.serving.kv import Mode
 from impl.stacks import inner_name
 
-__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock"]
+__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock", "Olmo3Block"]
 
 
 class LlamaBlock(nn.Module):
@@ -117,6 +117,25 @@ class Gemma3Block(nn.Module):
         return dropout(config, "dropout")(x + hidden, deterministic=self.deterministic)
 
 
+class Olmo3Block(nn.Module):
+    """x + norm(attention(x)), then + norm(mlp(.)): what is added is normed, not what is read (arXiv 2501.00656)."""
+
+    config: ModelConfig
+    mode: Mode
+    deterministic: bool
+    kind: str = "global"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        config, epsilon = self.config, self.config.normalization_layer_epsilon
+        attention = Attention(config, self.mode, config.window(self.kind), self.kind, name=attention_name(config))
+        mixed = attention(x, positions, segment_ids)
+        x = x + block_norm(config, "post_self_attention_layer_norm", epsilon)(mixed)
+        hidden = Mlp(config, self.deterministic, name="mlp")(x)
+        x = x + block_norm(config, "post_mlp_layer_norm", epsilon)(hidden)
+        return dropout(config, "dropout")(x, deterministic=self.deterministic)
+
+
 class Cycle(nn.Module):
     """Layers of the given kinds one after the other: what a scanned stack of unlike layers repeats."""
 
@@ -146,6 +165,7 @@ BLOCK_CLASSES: dict[str, type[nn.Module]] = {
     "gpt_oss": LlamaBlock,
     "mistral": LlamaBlock,
     "mixtral": LlamaBlock,
+    "olmo3": Olmo3Block,
     "qwen3": LlamaBlock,
     "qwen3_moe": LlamaBlock,
 }

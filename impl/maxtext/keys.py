@@ -109,8 +109,8 @@ _OF_DEEPSEEK = (
 
 READ_BY: dict[str, frozenset[str]] = {
     "attn_logits_soft_cap": frozenset({"llama2", "gemma2"}),
-    "sliding_window_size": frozenset({"gemma2", "gemma3", "gpt_oss"}),
-    "use_qk_norm": frozenset({"qwen3", "qwen3_moe"}),
+    "sliding_window_size": frozenset({"gemma2", "gemma3", "gpt_oss", "olmo3"}),
+    "use_qk_norm": frozenset({"olmo3", "qwen3", "qwen3_moe"}),
     "use_post_attn_norm": frozenset({"gemma2", "gemma3"}),
     "use_post_ffw_norm": frozenset({"gemma2", "gemma3"}),
     "attention_bias": frozenset({"gpt_oss"}),
@@ -121,13 +121,13 @@ READ_BY: dict[str, frozenset[str]] = {
     **dict.fromkeys(("num_experts", "num_experts_per_tok", "moe_mlp_dim", "norm_topk_prob"), MIXTURES),
     **dict.fromkeys(("routed_score_func", "routed_bias", "load_balance_loss_weight"), MIXTURES),
     **dict.fromkeys(_OF_DEEPSEEK, frozenset({"deepseek"})),
-    "inhomogeneous_layer_cycle_interval": frozenset({"gpt_oss"}),
+    "inhomogeneous_layer_cycle_interval": frozenset({"gpt_oss", "olmo3"}),
 }
 """Keys that only some decoder blocks look at, MaxText's and so ours. gpt3 has its biases whatever the keys say."""
 
 BLOCKS_ELSEWHERE = frozenset(
     (
-        *("deepseek4", "default", "gemma", "gemma4", "gemma4_small", "llama4", "olmo3", "qwen2", "qwen3_5"),
+        *("deepseek4", "default", "gemma", "gemma4", "gemma4_small", "llama4", "qwen2", "qwen3_5"),
         *("qwen3_custom_moe", "qwen3_next", "simple", "simple_mlp"),
     )
 )

@@ -159,10 +159,10 @@ def _settings(mapping: Mapping[str, Any], values: dict[str, Any]) -> dict[str, A
         values["use_qk_norm"] = True
     if block == "deepseek":
         values["attention_type"] = "mla"
-    if block == "gpt_oss" and values["scan_layers"]:
+    if block in ("gpt_oss", "olmo3") and values["scan_layers"]:
         # MaxText's blocks begin their pattern anew: a cycle of 1 makes every layer local.
         interval = int(_number(mapping.get("inhomogeneous_layer_cycle_interval", 1)))
-        cycle = tuple(CYCLES[block][inner % 2] for inner in range(interval))
+        cycle = tuple(CYCLES[block][inner % len(CYCLES[block])] for inner in range(interval))
         values["layer_cycle"] = () if cycle == CYCLES[block] else cycle
     dropout = values.pop("enable_dropout")
     tied = bool(values["logits_via_embedding"])

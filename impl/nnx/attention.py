@@ -56,7 +56,7 @@ class Attention(nnx.Module):
             self.key = dense(config, narrow, (keys, size), key_axes, bias, rngs)
             self.value = dense(config, narrow, (keys, size), key_axes, bias, rngs)
         if config.use_qk_norm:
-            self.query_norm, self.key_norm = self._norm(rngs), self._norm(rngs)
+            self.query_norm, self.key_norm = self._norm(heads, rngs), self._norm(keys, rngs)
         self.out = dense(config, (heads, size), narrow, ("heads", "kv", "embed"), bias, rngs)
         if config.attention_sink:
             self.sinks = nnx.Param(jnp.zeros((heads,), jnp.dtype(config.weight_dtype)), **partitioned((None,)))
@@ -67,7 +67,7 @@ class Attention(nnx.Module):
         config = self.config
         query, key, value = self._project(x)
         if config.use_qk_norm:
-            query, key = self.query_norm(query), self.key_norm(key)
+            query, key = self._normed(self.query_norm, query), self._normed(self.key_norm, key)
         if not config.trainable_position_size:
             rope = config.rope_of(self.kind)
             query, key = rotate(query, positions, rope), rotate(key, positions, rope)
@@ -85,15 +85,22 @@ class Attention(nnx.Module):
         mixed = attend(query, key, value, mask, soft_cap=config.attn_logits_soft_cap, sinks=sinks)
         return checkpoint_name(self.out(checkpoint_name(mixed, "attention_out")), "out_proj")
 
-    def _norm(self, rngs: nnx.Rngs) -> RMSNorm:
+    def _norm(self, heads: int, rngs: nnx.Rngs) -> RMSNorm:
+        """Of each head by itself; olmo3 norms all heads of a place together."""
         config = self.config
         return RMSNorm(
-            config.head_dim,
+            config.head_dim * (heads if config.decoder_block == "olmo3" else 1),
             dtype=jnp.dtype(config.dtype),
             weight_dtype=jnp.dtype(config.weight_dtype),
             epsilon=config.normalization_layer_epsilon,
+            offset=config.norm_offset,
             rngs=rngs,
         )
+
+    def _normed(self, norm: RMSNorm, heads: jax.Array) -> jax.Array:
+        """Heads [B, T, H, D] through `norm`."""
+        together = self.config.decoder_block == "olmo3"
+        return norm(heads.reshape(*heads.shape[:2], -1)).reshape(heads.shape) if together else norm(heads)
 
     def _project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         config = self.config

@@ -1,4 +1,4 @@
-"""Decoder blocks in NNX: llama2's, mistral's and qwen3's, gpt3's, gemma2's and gemma3's; several as one module."""
+"""Decoder blocks in NNX: llama2's, mistral's and qwen3's, gpt3's, gemma2's, gemma3's, olmo3's; several in one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from impl.nnx.moe import RoutedMoe, SharedMoe
 from impl.serving.kv import Mode
 from impl.stacks import inner_name
 
-__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock"]
+__all__ = ["BLOCK_CLASSES", "Cycle", "Gemma2Block", "Gemma3Block", "Gpt3Block", "LlamaBlock", "Olmo3Block"]
 
 
 class LlamaBlock(nnx.Module):
@@ -106,6 +106,22 @@ class Gemma3Block(nnx.Module):
         return self.dropout(x + (hidden if self.post_ffw_norm is None else self.post_ffw_norm(hidden)))
 
 
+class Olmo3Block(nnx.Module):
+    """x + norm(attention(x)), then + norm(mlp(.)): what is added is normed, not what is read (arXiv 2501.00656)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, slots: int = 0, kind: str = "global"):
+        epsilon = config.normalization_layer_epsilon
+        self.attention = Attention(config, rngs=rngs, window=config.window(kind), kind=kind, slots=slots)
+        self.post_self_attention_layer_norm = block_norm(config, epsilon, rngs)
+        self.mlp = Mlp(config, rngs=rngs)
+        self.post_mlp_layer_norm = block_norm(config, epsilon, rngs)
+        self.dropout = dropout(config, rngs)
+
+    def __call__(self, x: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode) -> jax.Array:
+        x = x + self.post_self_attention_layer_norm(self.attention(x, positions, segment_ids, mode))
+        return self.dropout(x + self.post_mlp_layer_norm(self.mlp(x)))
+
+
 class Cycle(nnx.Module):
     """Layers of the given kinds one after the other: what a scanned stack of unlike layers repeats."""
 
@@ -132,6 +148,7 @@ BLOCK_CLASSES: dict[str, type[nnx.Module]] = {
     "gpt_oss": LlamaBlock,
     "mistral": LlamaBlock,
     "mixtral": LlamaBlock,
+    "olmo3": Olmo3Block,
     "qwen3": LlamaBlock,
     "qwen3_moe": LlamaBlock,
 }

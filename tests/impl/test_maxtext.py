@@ -23,12 +23,12 @@ MODELS = {
     "llama2-7b": "llama2-7b",
     "llama3.1-405b": "llama3.1-405b",
     "mixtral-8x7b": "mixtral-8x7b",
+    "olmo3-7b": "olmo3-7b",
     "qwen3-30b-a3b": "qwen3-30b-a3b",
     "qwen3-0.6b": "qwen3-0.6b",
 }
 
 ELSEWHERE = {
-    "olmo3-7b": "olmo3",
     "qwen3-next-80b-a3b": "qwen3_next",
 }
 

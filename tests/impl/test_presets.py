@@ -25,6 +25,7 @@ from impl.trees import flat
 # Counted by hand from the published sizes: V E [tied once], L (2E + EHD + 2EKD + HDE + 3EF), E; N experts have NE and
 # 3NEM in place of 3EF; latent attention has H(Dn+Dr) times E, or times Q plus QE + Q, for queries, E(C+Dr) + C +
 # CH(Dn+Dv) for keys and values, HDvE. Each is the published number (46.7, 30.5, 20.9, 3.88, 15.7, 671, 1026 billion).
+# olmo3 (7.3 billion) norms HD queries and KD keys.
 PARAMETERS = {
     "deepseek2-16b": 15_706_484_224,
     "deepseek3-671b": 671_026_419_200,
@@ -37,6 +38,7 @@ PARAMETERS = {
     "llama3.1-405b": 405_853_388_800,
     "mistral-7b": 7_241_732_096,
     "mixtral-8x7b": 46_702_792_704,
+    "olmo3-7b": 7_298_011_136,
     "qwen3-0.6b": 596_049_920,
     "qwen3-30b-a3b": 30_532_122_624,
 }

@@ -30,8 +30,8 @@ def self_attention(
     """
     queries, keys, values = project(config, weights, x)
     for t, position in enumerate(positions):
-        queries[t] = [_placed(config, weights, "query_norm", query, position) for query in queries[t]]
-        keys[t] = [_placed(config, weights, "key_norm", key, position) for key in keys[t]]
+        queries[t] = _placed(config, weights.get("query_norm/scale"), queries[t], position)
+        keys[t] = _placed(config, weights.get("key_norm/scale"), keys[t], position)
     bias, sinks = weights.get("out/bias", 0.0), weights.get("sinks", np.full(config.num_query_heads, -math.inf))
     result = np.empty_like(x)
     for t in range(len(x)):
@@ -78,11 +78,18 @@ def _by_head(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None) -> Head
     ]
 
 
-def _placed(config: ModelConfig, weights: Weights, norm: str, vector: np.ndarray, position: float) -> np.ndarray:
-    """A query or key [D], normed where the model says so, turned to its position unless positions are learned."""
-    if config.use_qk_norm:
-        vector = rms_norm(vector, weights[f"{norm}/scale"], config.normalization_layer_epsilon)
-    return vector if config.trainable_position_size else turned(vector, position, config)
+def _placed(
+    config: ModelConfig, scale: np.ndarray | None, heads: list[np.ndarray], position: float
+) -> list[np.ndarray]:
+    """Queries or keys of one place, normed where there is a scale, turned to it unless positions are learned.
+
+    olmo3 norms all heads of a place as one vector; the others norm each head by itself.
+    """
+    if scale is not None:
+        own = [np.concatenate(heads)] if config.decoder_block == "olmo3" else heads
+        own = [rms_norm(vector, scale, config.normalization_layer_epsilon) for vector in own]
+        heads = np.split(own[0], len(heads)) if config.decoder_block == "olmo3" else own
+    return heads if config.trainable_position_size else [turned(head, position, config) for head in heads]
 
 
 def visible(segments: np.ndarray, query: int, window: int) -> list[int]:
@@ -126,11 +133,11 @@ def mixed(
 
 
 def query_factor(config: ModelConfig) -> float:
-    """D**-0.5 where the forward pass scales: gemma3, gpt3, gpt_oss, qwen3, and wherever queries are normed.
+    """D**-0.5 where the forward pass scales: gemma3, gpt3, gpt_oss, olmo3, qwen3, and wherever queries are normed.
 
     Elsewhere the factor is part of the query kernel, as MaxText initialises and converts it.
     """
-    if config.decoder_block in ("gemma3", "gpt3", "gpt_oss", "qwen3") or config.use_qk_norm:
+    if config.decoder_block in ("gemma3", "gpt3", "gpt_oss", "olmo3", "qwen3") or config.use_qk_norm:
         return config.head_dim**-0.5
     return 1.0
 

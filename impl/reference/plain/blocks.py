@@ -44,6 +44,8 @@ def block(config: ModelConfig, weights: Weights, x: np.ndarray, row: Row, layer:
     if config.decoder_block == "gemma3":
         seen = config.sliding_window_size if layer.local else EVERYTHING
         return Passed(_gemma_layer(config, turns, weights, x, row, ("", seen)))
+    if config.decoder_block == "olmo3":
+        return Passed(_olmo3_layer(config, turns, weights, x, row, layer))
     # gpt3's MLP norms its own input, and owns that norm.
     names = (
         ("pre_self_attention_norm", "mlp/mlp_layer_norm")
@@ -67,6 +69,18 @@ def _attended(
     name = "GptOssAttention" if config.decoder_block == "gpt_oss" else "self_attention"
     seen = config.sliding_window_size if layer.local else EVERYTHING
     return self_attention(turns, below(weights, name), x, *row, seen)
+
+
+def _olmo3_layer(
+    config: ModelConfig, turns: ModelConfig, weights: Weights, x: np.ndarray, row: Row, layer: Layer
+) -> np.ndarray:
+    """Attention and MLP read the stream as it is; what they add to it is normed. Source: arXiv 2501.00656."""
+    epsilon = config.normalization_layer_epsilon
+    seen = config.sliding_window_size if layer.local else EVERYTHING
+    added = self_attention(turns, below(weights, "attention"), x, *row, seen)
+    x = x + normed(below(weights, "post_self_attention_layer_norm"), added, epsilon)
+    added = np.stack([feed_forward(config, below(weights, "mlp"), vector) for vector in x])
+    return x + normed(below(weights, "post_mlp_layer_norm"), added, epsilon)
 
 
 def _gemma_layer(

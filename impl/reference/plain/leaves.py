@@ -20,7 +20,10 @@ class PlainError(ValueError):
 
 
 def exact(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`weights` in float64. Raises PlainError unless names and shapes are exactly those of the model."""
+    """`weights` in float64, and norms that store how far their scale is from 1 with the scale itself.
+
+    gpt3's keep theirs: its norm adds the 1. Raises PlainError unless names and shapes are exactly those of the model.
+    """
     shapes = {row.name: row.shape for row in declare(config)}
     problems = [f"{name} is missing: draw the weights for this configuration" for name in shapes if name not in weights]
     problems += [f"{name} belongs to no parameter of this model: remove it" for name in weights if name not in shapes]
@@ -31,7 +34,9 @@ def exact(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> dict[str, n
             )
     if problems:
         raise PlainError("\n".join(sorted(problems)))
-    return {name: np.asarray(weights[name]).astype(np.float64) for name in shapes}
+    whole = {name: np.asarray(weights[name]).astype(np.float64) for name in shapes}
+    centred = [name for name in whole if name.endswith("/scale")] if config.zero_centred_norm else []
+    return whole | {name: 1.0 + whole[name] for name in centred}
 
 
 def below(weights: Weights, room: str) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from impl.config import ModelConfig
 
@@ -11,6 +11,7 @@ __all__ = ["CYCLES", "Layer", "layers", "turning"]
 CYCLES: dict[str, tuple[str, ...]] = {
     "gemma3": ("local", "local", "local", "local", "local", "global"),
     "gpt_oss": ("local", "global"),
+    "olmo3": ("local", "local", "local", "global"),
 }
 """Decoder block -> what its layers see, over and over, unless the configuration has a cycle of its own."""
 
@@ -40,14 +41,16 @@ def layers(config: ModelConfig) -> list[Layer]:
 def turning(config: ModelConfig, layer: Layer) -> ModelConfig:
     """The configuration by which the heads of a layer turn.
 
-    A local layer may have a longest wavelength of its own, and gemma3 stretches its global layers alone. Where keys and
-    values are made of latents, a head's turning part counts as its width.
+    A local layer may have a longest wavelength of its own; gemma3 and olmo3 stretch their global layers alone. Where
+    keys and values are made of latents, a head's turning part counts as its width.
     """
-    changes: dict[str, float] = {}
+    changes: dict[str, Any] = {}
     if layer.local and config.local_rope_max_timescale:
         changes["rope_max_timescale"] = config.local_rope_max_timescale
     if layer.local and config.decoder_block == "gemma3":
         changes["rope_linear_scaling_factor"] = 1.0
+    if layer.local and config.decoder_block == "olmo3":
+        changes |= {"rope_linear_scaling_factor": 1.0, "rope_type": "default"}
     if config.attention_type == "mla":
         changes["head_dim"] = config.qk_rope_head_dim
     return config.overriding(changes)

@@ -62,6 +62,7 @@ SHORT = {
     "gemma3": {"num_decoder_layers": 2, "layer_cycle": ("local", "global")},
     "gpt_oss": {"num_decoder_layers": 2},
     "mixtral": {"per_expert_scale": True},
+    "olmo3": {"num_decoder_layers": 2},
 }
 MIXTURES = {name: case(name, **SHORT.get(name, {})) for name in MIXED}
 """Every family with experts, latents or layers that are not all alike, with as many layers as it has kinds."""
