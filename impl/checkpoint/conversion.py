@@ -5,23 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Any, get_args
+from typing import Literal, get_args
+
+import numpy as np
 
 from impl.checkpoint.assembly import Assembly, Dropped, assemble
-from impl.checkpoint.canonical import REFERENCE, Canonical, canonicalise
-from impl.checkpoint.cycles import cycled, numbered
+from impl.checkpoint.canonical import Canonical, canonicalise
 from impl.checkpoint.dialect import LINEN, Dialect
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.layers import ROOT, Group, describe, settle
-from impl.checkpoint.leaf import Leaf, Leaves, Path, bytes_of, same_bytes, shape_of, show
-from impl.checkpoint.restack import share_streams, stack, unstack
-from impl.checkpoint.store import Location, locate, read_arrays, staged, write_flat
-from impl.checkpoint.tree import flatten, nest
+from impl.checkpoint.index import read_index
+from impl.checkpoint.layers import ROOT, Group, describe
+from impl.checkpoint.leaf import Leaf, LeafSpec, Leaves, Path, bytes_of
+from impl.checkpoint.location import ITEM_NAMES, Location, leftovers, locate, staged, sync
+from impl.checkpoint.orbax_metadata import COMMITTED, STEP, check_orbax, write_step
+from impl.checkpoint.plan import Plan, make_plan
+from impl.checkpoint.relayout import relayout, target_dialect
+from impl.checkpoint.source import Source, open_source
+from impl.checkpoint.transfer import Mode, Transfer, Watch, carry_out, carry_tree
+from impl.checkpoint.tree import Flat, flatten, nest
+from impl.checkpoint.values import Reader
+from impl.checkpoint.verification import check_tree, check_values
 
-__all__ = ["ConversionReport", "convert", "named", "relayout", "target_dialect"]
+__all__ = ["ConversionReport", "Request", "convert", "convert_as"]
 
 TARGETS = ("auto", "linen", "nnx", *get_args(Dialect))
 LAYOUTS = ("keep", "scanned", "unscanned")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A conversion that is asked for. The checkpoint at `source` goes to `target` in another dialect, layout, or both.
+
+    to: "auto" (the other format), "linen", "nnx" or a dialect by name. layout: "keep", "scanned" or "unscanned".
+    scan_axis: where layers are stacked, and where they are taken to be stacked when the tree fits several axes.
+    cycle: how many layers a block of the scanned layout holds, which no unscanned tree tells.
+    mode: "link" shares the source's data files, "copy" copies them, "auto" links where it can.
+    verify: "structure" holds names, shapes, dtypes and chunks of the target against the plan, "values" all values too.
+    """
+
+    source: FilePath
+    target: FilePath
+    to: str
+    layout: str
+    scan_axis: int
+    cycle: int = 1
+    mode: Mode = "auto"
+    verify: Literal["structure", "values"] = "structure"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +58,7 @@ class ConversionReport:
     """What a conversion did. leaves, bytes: of the target, uncompressed. dropped: leaves of the source left out.
 
     groups: the layer groups of the target, by name, as "stacked at axis 1, 4 layers" and the like.
+    transfer: how the target came by its bytes. verified: leaves whose values were read back and found equal.
     """
 
     source: str
@@ -38,6 +68,8 @@ class ConversionReport:
     leaves: int
     bytes: int
     groups: Mapping[str, str]
+    transfer: Transfer
+    verified: int
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
 
@@ -45,146 +77,136 @@ class ConversionReport:
 def convert(
     source: FilePath, target: FilePath, *, to: str, layout: str, scan_axis: int, cycle: int = 1
 ) -> ConversionReport:
-    """Writes the checkpoint at `source` to `target` in another dialect, layer layout, or both.
+    """Writes the checkpoint at `source` to `target`; the words mean what they do in a Request. Raises CheckpointError.
 
-    to: "auto" (the other format), "linen", "nnx" or a dialect by name. layout: "keep", "scanned" or "unscanned".
-    scan_axis: where layers are stacked, and where they are taken to be stacked when the tree fits several axes.
-    cycle: how many layers a block of the scanned layout holds, which no unscanned tree tells.
-    The target has the container of the source: a step directory gives a step directory. It is read back and compared
-    byte for byte before it gets its name. Raises CheckpointError.
+    Linked where that can be, else copied, and every value is read back.
     """
-    if to not in TARGETS:
-        raise CheckpointError(f"to={to!r}, expected one of {list(TARGETS)}: choose one of these")
-    if layout not in LAYOUTS:
-        raise CheckpointError(f"layout={layout!r}, expected one of {list(LAYOUTS)}: choose one of these")
-    if scan_axis < 0 or cycle < 1:
-        raise CheckpointError(
-            f"scan_axis={scan_axis}, cycle={cycle}, expected at least 0 and 1: the axis counts from the front"
-        )
-    location = locate(source)
-    if FilePath(target).absolute().is_relative_to(location.source):
-        raise CheckpointError(
-            f"{target}: lies inside the source {source}, which is only read: give a folder outside it"
-        )
-    with staged(FilePath(target)) as stage:
-        canonical = canonicalise(read_arrays(location))
-        dialect = target_dialect(canonical, to)
-        changed = relayout(canonical, layout, scan_axis, cycle)
-        assembly = assemble(changed, dialect)
-        write_flat(stage, location.relative, assembly.flat, _custom(location.custom_metadata, changed.groups))
-        _verify(stage / location.relative, assembly)
-    return _report(FilePath(source), FilePath(target), changed, dialect, assembly)
-
-
-def target_dialect(canonical: Canonical, to: str) -> Dialect:
-    """The dialect that `to` means for this checkpoint: Linen with aux is D2, Linen without is D1, NNX is D3."""
-    if to in get_args(Dialect):
-        return to  # type: ignore[return-value]
-    linen = to == "linen" or (to == "auto" and canonical.dialect not in LINEN)
-    beside = canonical.aux or "nnx_aux" in canonical.collections
-    return "D3" if not linen else "D2" if beside else "D1"
-
-
-def relayout(canonical: Canonical, layout: str, scan_axis: int, cycle: int) -> Canonical:
-    """`canonical` with every layer group stacked ("scanned"), taken apart ("unscanned"), or as it is ("keep").
-
-    A stack is made of blocks of `cycle` layers; how many a stack holds that is taken apart, its names say.
-    """
-    notes: list[str] = []
-    for group in canonical.groups:
-        if layout == "keep" or (layout == "scanned") == (group.form == "stacked"):
-            if layout == "scanned" and group.axis not in (-1, scan_axis):
-                notes.append(
-                    f"{ROOT}/{group.name} is stacked at axis {group.axis} already and stays so; "
-                    "unscan it first to move it"
-                )
-            continue
-        if layout == "unscanned":
-            canonical = _move(canonical, group, layout, scan_axis)
-            canonical = numbered(canonical, named(canonical.groups, group.name))
-        else:
-            canonical = cycled(canonical, group, cycle)
-            canonical = _move(canonical, named(canonical.groups, group.name), layout, scan_axis)
-    return replace(canonical, notes=(*canonical.notes, *notes))
-
-
-def named(groups: tuple[Group, ...], name: str) -> Group:
-    """The group called `name`."""
-    return next(group for group in groups if group.name == name)
-
-
-def _move(canonical: Canonical, group: Group, layout: str, scan_axis: int) -> Canonical:
-    """One group moved in the weights, in every slot and in all other state alike."""
-    if layout == "unscanned":
-        settled = settle(group, canonical.weights, scan_axis)
-        axis, step, after = settled.axis, unstack, replace(settled, form="suffixed", axis=-1, candidates=())
-    else:
-        settled, axis, step = group, scan_axis, stack
-        aux, notes = share_streams(canonical.aux, group)
-        canonical = replace(canonical, aux=aux, notes=(*canonical.notes, *notes))
-        after = replace(group, form="stacked", axis=axis, candidates=((axis, group.depth),))
-    _check_mirrors(canonical)
-
-    def moved(tree: Leaves, at: int) -> dict[Path, Leaf]:
-        return step(tree, settled, at)
-
-    trees = {
-        name: moved(tree, axis if name == REFERENCE else 0) if name != "nnx_aux" else tree
-        for name, tree in canonical.collections.items()
-    }
-    return replace(
-        canonical,
-        weights=moved(canonical.weights, axis),
-        slots={name: moved(tree, axis) for name, tree in canonical.slots.items()},
-        aux=moved(canonical.aux, 0),
-        collections=trees,
-        groups=tuple(after if other.name == group.name else other for other in canonical.groups),
+    asked = Request(
+        source=FilePath(source),
+        target=FilePath(target),
+        to=to,
+        layout=layout,
+        scan_axis=scan_axis,
+        cycle=cycle,
+        verify="values",
     )
+    return convert_as(asked, lambda moved, total: None)
 
 
-def _check_mirrors(canonical: Canonical) -> None:
-    for name, tree in canonical.slots.items():
-        for path, leaf in tree.items():
-            weight = canonical.weights[path]
-            if leaf is not None and shape_of(leaf) != shape_of(weight):
-                raise CheckpointError(
-                    f"slot {name}, {show(path)}: shape {shape_of(leaf)}, its weight has {shape_of(weight)}: a factored "
-                    "optimizer's state has no layer axis of its own; keep the layout"
-                )
+def convert_as(request: Request, watch: Watch) -> ConversionReport:
+    """Does what is requested, telling `watch` of bytes as they are moved.
+
+    The target has the container of the source: a step directory gives a step directory, with what else lies in it.
+    It gets its name when it is complete and verified. Raises CheckpointError, and nothing is left at the target.
+    """
+    _check_request(request)
+    location = locate(request.source)
+    if request.target.absolute().is_relative_to(location.source):
+        raise CheckpointError(
+            f"{request.target}: lies inside the source {request.source}, which is only read: give a folder outside it"
+        )
+    check_orbax()
+    source = open_source(location.items)
+    canonical = canonicalise(source.flat)
+    dialect = target_dialect(canonical, request.to)
+    changed = relayout(canonical, request.layout, request.scan_axis, request.cycle)
+    assembly = assemble(replace(changed, step=_counted(source, changed.step)), dialect)
+    flat = flatten(nest(_uncounted(assembly.flat, canonical.step)))  # gaps in lists are filled, as Orbax has them
+    plan = make_plan(source, flat)
+    with staged(request.target) as stage:
+        items = stage / location.relative
+        transfer = carry_out(source, plan, items, request.mode, watch)
+        _write_container(location, items, transfer.mode, changed.groups)
+        verified = _verify(source, plan, items, transfer, request.verify)
+    return _report(request, changed, dialect, assembly, (transfer, verified))
 
 
-def _custom(before: Mapping[str, Any], groups: tuple[Group, ...]) -> dict[str, Any]:
-    # MaxText's readers trust this flag over the tree, so it has to follow the layout.
-    if not groups:
-        return dict(before)
-    return {**before, "scan_layers": any(group.form == "stacked" for group in groups)}
+def _check_request(request: Request) -> None:
+    choices = {"to": TARGETS, "layout": LAYOUTS, "mode": get_args(Mode), "verify": ("structure", "values")}
+    for name, values in choices.items():
+        if getattr(request, name) not in values:
+            raise CheckpointError(
+                f"{name}={getattr(request, name)!r}, expected one of {list(values)}: choose one of these"
+            )
+    if request.scan_axis < 0 or request.cycle < 1:
+        raise CheckpointError(
+            f"scan_axis={request.scan_axis}, cycle={request.cycle}, expected at least 0 and 1: the axis counts from "
+            "the front"
+        )
 
 
-def _verify(items: FilePath, assembly: Assembly) -> None:
-    # Called while the folder still carries Orbax's mark of the unfinished, which locate would refuse.
-    written = read_arrays(Location(source=items, items=items, relative=FilePath("."), custom_metadata={}))
-    expected = flatten(nest(assembly.flat)).leaves  # gaps in lists filled, as the writer fills them
-    for path in sorted(set(written.leaves) | set(expected)):
-        if path not in expected or path not in written.leaves:
-            raise CheckpointError(f"{show(path)}: written and read back, it is not the same tree: report this as a bug")
-        if not same_bytes(written.leaves[path], expected[path]):
-            raise CheckpointError(f"{show(path)}: other bytes after reading back: check the disk and convert again")
+def _counted(source: Source, step: Leaves) -> dict[Path, Leaf]:
+    """The step counter itself: whether it fits the other dialect's dtype is a matter of its value."""
+    reader = Reader(source.items, room=0)
+    return {
+        path: reader.read(source, leaf.origin)
+        if isinstance(leaf, LeafSpec) and leaf.origin and not leaf.shape and not leaf.impl
+        else leaf
+        for path, leaf in step.items()
+    }
+
+
+def _uncounted(flat: Flat, step: Leaves) -> Flat:
+    """`flat` with the step as it is stored, where its dtype stayed the same."""
+    stored = step.get(())
+
+    def leaf_of(leaf: Leaf) -> Leaf:
+        same = isinstance(leaf, np.ndarray) and isinstance(stored, LeafSpec) and str(leaf.dtype) == stored.dtype
+        return stored if same else leaf
+
+    return Flat(leaves={path: leaf_of(leaf) for path, leaf in flat.leaves.items()}, lists=flat.lists)
+
+
+def _write_container(
+    location: Location, items: FilePath, mode: Literal["link", "copy"], groups: tuple[Group, ...]
+) -> None:
+    """What lies around the tree: the notes on the step, Orbax's mark of success, and other items of the same step."""
+    noted = dict(location.custom_metadata)
+    if groups:
+        # MaxText's readers trust this flag over the tree, so it has to follow the layout.
+        noted["scan_layers"] = any(group.form == "stacked" for group in groups)
+    inside = items.name if location.relative.name in ITEM_NAMES else ""
+    root = items.parent if inside else items
+    write_step(root, location.step, inside, noted)
+    for folder, before in {items: location.items, root: location.items.parent if inside else location.items}.items():
+        if (before / COMMITTED).is_file():
+            carry_tree(before / COMMITTED, folder / COMMITTED, "copy")
+    for child in location.items.parent.iterdir() if inside else ():
+        if child.name not in (items.name, STEP, COMMITTED):
+            carry_tree(child, root / child.name, mode)
+    for folder in (items, *items.parents[: len(location.relative.parts)]):
+        sync(folder)
+
+
+def _verify(source: Source, plan: Plan, items: FilePath, transfer: Transfer, how: str) -> int:
+    """Holds what was written against the plan; returns how many leaves' values were read back.
+
+    Called while the folder still carries Orbax's mark of the unfinished, which locate would refuse.
+    """
+    if transfer.entries and read_index(items) != transfer.entries:
+        raise CheckpointError(f"{items}: its index is not the one that was written: check the disk and convert again")
+    check_tree(plan, items)
+    return check_values(source, plan, items) if how == "values" else 0
 
 
 def _report(
-    source: FilePath, target: FilePath, canonical: Canonical, dialect: Dialect, assembly: Assembly
+    request: Request, canonical: Canonical, dialect: Dialect, assembly: Assembly, done: tuple[Transfer, int]
 ) -> ConversionReport:
     leaves = assembly.flat.leaves
+    left = leftovers(request.target)
+    notes = (f"an interrupted conversion left {', '.join(left)} beside the target: remove it",) if left else ()
     return ConversionReport(
-        source=str(source),
-        target=str(target),
+        source=str(request.source),
+        target=str(request.target),
         source_dialect=canonical.dialect,
         target_dialect=dialect,
         leaves=len(leaves),
         bytes=sum(bytes_of(leaf) for leaf in leaves.values()),
         groups={f"{ROOT}/{group.name}": describe(_named(group, dialect)) for group in canonical.groups},
+        transfer=done[0],
+        verified=done[1],
         dropped=assembly.dropped,
-        notes=(*canonical.notes, *assembly.notes),
+        notes=(*canonical.notes, *assembly.notes, *notes),
     )
 
 

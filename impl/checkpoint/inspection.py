@@ -12,7 +12,8 @@ from impl.checkpoint.canonical import Canonical, canonicalise, split_name
 from impl.checkpoint.dialect import Dialect
 from impl.checkpoint.layers import ROOT, describe
 from impl.checkpoint.leaf import bytes_of, dtype_of, shape_of, show
-from impl.checkpoint.store import locate, read_specs
+from impl.checkpoint.location import locate
+from impl.checkpoint.source import open_source, specs_of
 from impl.checkpoint.tree import sort_key
 
 __all__ = ["Inspection", "TreeRow", "inspect"]
@@ -57,7 +58,7 @@ class Inspection:
 def inspect(path: FilePath) -> Inspection:
     """Describes the checkpoint at `path` without reading an array. Raises CheckpointError when it is none."""
     location = locate(path)
-    flat = read_specs(location)
+    flat = specs_of(open_source(location.items))
     canonical = canonicalise(flat)
     stored = {name: leaf for name, leaf in flat.leaves.items() if leaf is not None}
     files = (file for file in location.items.rglob("*") if file.is_file())

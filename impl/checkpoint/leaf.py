@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import ml_dtypes  # noqa: F401  # teaches NumPy the names bfloat16, float8_... and int4
 import numpy as np
+
+from impl.checkpoint.origin import Layer, Origin, Stack
 
 __all__ = [
     "Empty",
@@ -45,11 +47,15 @@ class KeyArray:
 
 @dataclass(frozen=True)
 class LeafSpec:
-    """What the metadata says of a leaf: stored shape, dtype by name, and the generator of a typed key ("" if none)."""
+    """What the metadata says of a leaf: stored shape, dtype by name, and the generator of a typed key ("" if none).
+
+    origin: where its bytes come from, while a conversion is planned; no part of what the leaf is.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     impl: str = ""
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,8 @@ def take_layer(leaf: Leaf, index: int, axis: int) -> Leaf:
     if isinstance(leaf, np.ndarray):
         return np.asarray(np.take(leaf, index, axis=axis), order="C")
     if isinstance(leaf, LeafSpec):
-        return LeafSpec(leaf.shape[:axis] + leaf.shape[axis + 1 :], leaf.dtype, leaf.impl)
+        origin = Layer(leaf.origin, index, axis) if leaf.origin else None
+        return LeafSpec(leaf.shape[:axis] + leaf.shape[axis + 1 :], leaf.dtype, leaf.impl, origin)
     return leaf
 
 
@@ -124,7 +131,9 @@ def stack_leaves(leaves: Sequence[Leaf], axis: int) -> Leaf:
     if isinstance(first, np.ndarray):
         return np.stack([leaf for leaf in leaves if isinstance(leaf, np.ndarray)], axis)
     if isinstance(first, LeafSpec):
-        return LeafSpec((*first.shape[:axis], len(leaves), *first.shape[axis:]), first.dtype, first.impl)
+        origins = tuple(leaf.origin for leaf in leaves if isinstance(leaf, LeafSpec) and leaf.origin)
+        origin = Stack(origins, axis) if len(origins) == len(leaves) else None
+        return LeafSpec((*first.shape[:axis], len(leaves), *first.shape[axis:]), first.dtype, first.impl, origin)
     return first
 
 

@@ -1,0 +1,40 @@
+"""Holds a written checkpoint against the plan it was written by, leaf by leaf."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+
+from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.leaf import show
+from impl.checkpoint.orbax_metadata import read_tree
+from impl.checkpoint.origin import Stored
+from impl.checkpoint.plan import Plan
+from impl.checkpoint.source import Source, open_source
+from impl.checkpoint.values import Reader
+
+__all__ = ["check_tree", "check_values"]
+
+
+def check_tree(plan: Plan, items: FilePath) -> None:
+    """Raises CheckpointError, naming a leaf, when the tree noted at `items` is not the planned one."""
+    written = read_tree(items)
+    if (written.kinds, written.lists, written.generators) != (plan.tree.kinds, plan.tree.lists, plan.tree.generators):
+        strange = sorted(path for path, _ in set(written.kinds.items()) ^ set(plan.tree.kinds.items()))
+        where = show(strange[0]) if strange else "lists or typed keys"
+        raise CheckpointError(f"{where}: written and read back, it is not the same tree: report this as a bug")
+
+
+def check_values(source: Source, plan: Plan, items: FilePath) -> int:
+    """Reads every array at `items` and what it came from, and returns how many there are.
+
+    Raises CheckpointError, naming the leaf, where shape, dtype or a byte differs.
+    """
+    written = open_source(items)
+    here, there = Reader(source.items, room=0), Reader(items, room=0)
+    for name in written.arrays:
+        origin = plan.origins.get(name)
+        wanted = here.read(source, origin) if origin else plan.literals[name][1]
+        found = there.read(written, Stored(name))
+        if (wanted.dtype, wanted.shape, wanted.tobytes()) != (found.dtype, found.shape, found.tobytes()):
+            raise CheckpointError(f"{name}: other bytes after reading back: check the disk and convert again")
+    return len(written.arrays)
