@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from harness.cli.usage import UsageError
 from harness.registry import load_checkpoint_tools
 from harness.report.files import check_target, write
 
-__all__ = ["asked", "tolerance", "write_json"]
+__all__ = ["asked", "moving", "tolerance", "write_json"]
 
 
 def asked(json_path: str, ask: Callable[[Any], Any]) -> Any:
@@ -29,6 +31,22 @@ def asked(json_path: str, ask: Callable[[Any], Any]) -> Any:
         return ask(tools)
     except tools.CheckpointError as problem:
         raise UsageError(" ".join(str(problem).split())) from problem
+
+
+@contextlib.contextmanager
+def moving() -> Iterator[Callable[[int, int], None]]:
+    """Gives a callback, told of bytes that were moved and of how many there are in all: a bar, on a terminal only."""
+    from tqdm import tqdm
+
+    with tqdm(
+        unit="B", unit_scale=True, unit_divisor=1024, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty()
+    ) as bar:
+
+        def watch(count: int, total: int) -> None:
+            bar.total = total
+            bar.update(count)
+
+        yield watch
 
 
 def write_json(json_path: str, content: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.checkpoints import asked
+from harness.cli.checkpoints import asked, moving, write_json
 from harness.cli.usage import UsageError
 
 __all__ = ["add_parser", "command"]
@@ -28,6 +28,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--scan-axis", type=_axis, default=1, metavar="N", help="where layers are stacked (default 1)")
     words = "layers in a block of the scanned target, where layers are of several kinds (default 1)"
     parser.add_argument("--layer-cycle", type=_cycle, default=1, metavar="N", help=words)
+    words = "share the source's data files, copy them, or (default) share them where the file system can"
+    parser.add_argument("--mode", choices=("auto", "link", "copy"), default="auto", help=words)
+    parser.add_argument("--verify", action="store_true", help="read every value back and compare it with its source")
+    parser.add_argument("--json", default="", metavar="PATH", help="write the report here too")
 
 
 def command(args: argparse.Namespace) -> int:
@@ -41,11 +45,23 @@ def command(args: argparse.Namespace) -> int:
         source, target = Path(args.source), Path(args.target)
         if args.direction != "auto":
             _check_source(tools, source, args.direction)
-        places = {"scan_axis": args.scan_axis, "cycle": args.layer_cycle}
-        report = tools.convert(source, target, to=to, layout=layout, **places)
-        return tools.conversion_text(report)
+        request = tools.Request(
+            source=source,
+            target=target,
+            to=to,
+            layout=layout,
+            scan_axis=args.scan_axis,
+            cycle=args.layer_cycle,
+            mode=args.mode,
+            verify="values" if args.verify else "structure",
+        )
+        with moving() as watch:
+            report = tools.convert_as(request, watch)
+        return tools.conversion_text(report), tools.as_data(report)
 
-    print(asked("", ask))
+    text, data = asked(args.json, ask)
+    print(text)
+    write_json(args.json, data)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, save, load."""
 
 from impl.checkpoint.comparison import CheckpointComparison, LeafDifference, NotCompared, compare
-from impl.checkpoint.conversion import ConversionReport, convert
+from impl.checkpoint.conversion import ConversionReport, Request, convert, convert_as
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.inspection import Inspection, inspect
 from impl.checkpoint.leaf import KeyArray
@@ -16,11 +16,13 @@ __all__ = [
     "KeyArray",
     "LeafDifference",
     "NotCompared",
+    "Request",
     "as_data",
     "compare",
     "comparison_text",
     "conversion_text",
     "convert",
+    "convert_as",
     "inspect",
     "inspection_text",
     "load_tree",

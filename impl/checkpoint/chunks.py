@@ -7,6 +7,7 @@ change. The same holds inside the shards of zarr 3.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -24,6 +25,7 @@ __all__ = [
     "can_change_axes",
     "check_chunks",
     "chunk_key",
+    "dtype_name",
     "dtype_of_array",
     "grid_of",
     "is_plain",
@@ -46,6 +48,12 @@ def dtype_of_array(array: StoredArray) -> np.dtype:
         return np.dtype(array.dtype)
     except TypeError as problem:
         raise CheckpointError(f"{array.name}: the dtype {array.dtype!r} is not known: take another step") from problem
+
+
+@functools.lru_cache(maxsize=256)
+def dtype_name(dtype: np.dtype) -> str:
+    """Name of a dtype; NumPy makes it anew each time."""
+    return str(dtype)
 
 
 def grid_of(array: StoredArray) -> tuple[int, ...]:
@@ -77,7 +85,8 @@ def value_length(value: Value) -> int:
 
 def is_plain(array: StoredArray) -> bool:
     """Whether a chunk is nothing but its elements, in C order and this machine's byte order."""
-    if dtype_of_array(array).byteorder == ">" or dtype_of_array(array).name in ("int4", "uint4"):
+    dtype = dtype_of_array(array)
+    if dtype.byteorder == ">" or dtype_name(dtype) in ("int4", "uint4"):
         return False
     if array.form == "zarr2":
         read = array.metadata

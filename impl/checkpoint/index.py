@@ -8,6 +8,7 @@ Nothing here imports jax.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -112,10 +113,17 @@ def _extent(text: str) -> Extent:
     """ "value:ocdbt.process_0/:d/5bea:150:49" as an Extent. Raises ValueError for a path that leaves the store."""
     kind, base, rest = text.split(":", 2)
     path, offset, length = rest.rsplit(":", 2)
-    file = base + path
-    if kind != "value" or Path(file).is_absolute() or ".." in Path(file).parts:
+    if kind != "value":
         raise ValueError(f"value at {text!r}, expected a file below the store")
-    return Extent(file, int(offset), int(length))
+    return Extent(_below(base + path), int(offset), int(length))
+
+
+@functools.lru_cache(maxsize=4096)
+def _below(file: str) -> str:
+    """`file`, one string for all its extents. Raises ValueError for a path that leaves the store."""
+    if Path(file).is_absolute() or ".." in Path(file).parts or "\0" in file or not Path(file).parts:
+        raise ValueError(f"value in {file!r}, expected a file below the store")
+    return file
 
 
 def stored_arrays(index: Mapping[str, Value]) -> dict[str, StoredArray]:
@@ -139,12 +147,18 @@ def stored_arrays(index: Mapping[str, Value]) -> dict[str, StoredArray]:
 
 def _parsed(key: str, value: Value) -> dict[str, Any]:
     try:
-        read = json.loads(value.data) if isinstance(value, Inline) else None
-    except ValueError:
+        read = _json(value.data) if isinstance(value, Inline) else None
+    except (ValueError, RecursionError):
         read = None
     if not isinstance(read, dict):
         raise CheckpointError(f"{key}: not readable as an array's metadata: restore the files or take another step")
     return read
+
+
+@functools.lru_cache(maxsize=4096)
+def _json(data: bytes) -> Any:
+    """Parsed JSON; the layers of a model share theirs, so it is not to be changed."""
+    return json.loads(data)
 
 
 def _place(key: str, last: str) -> tuple[int, ...]:

@@ -218,4 +218,4 @@ def write_step(folder: FilePath, before: Mapping[str, Any], item: str, custom: M
 
 def _write(file: FilePath, content: Mapping[str, Any]) -> None:
     with file.open("x", encoding="utf-8") as out:
-        json.dump(content, out)
+        out.write(json.dumps(content))  # json.dump to a file is many times slower

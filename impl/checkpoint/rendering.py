@@ -11,6 +11,7 @@ from tabulate import tabulate
 from impl.checkpoint.comparison import CheckpointComparison
 from impl.checkpoint.conversion import ConversionReport
 from impl.checkpoint.inspection import Inspection
+from impl.checkpoint.transfer import Transfer
 
 __all__ = ["as_data", "comparison_text", "conversion_text", "inspection_text"]
 
@@ -20,6 +21,8 @@ def as_data(record: ConversionReport | CheckpointComparison | Inspection) -> dic
     data = _plain(record)
     if isinstance(record, CheckpointComparison):
         data["outcome"] = record.outcome
+    if isinstance(record, ConversionReport):
+        del data["transfer"]["entries"]
     return data
 
 
@@ -76,9 +79,21 @@ def conversion_text(record: ConversionReport) -> str:
         ("to", f"{record.target} ({record.target_dialect})"),
         *((group, words) for group, words in record.groups.items()),
         ("written", f"{record.leaves} leaves, {record.bytes} bytes"),
+        *_transfer(record.transfer),
+        ("verified", f"values of {record.verified} leaves" if record.verified else "structure"),
     ]
     dropped = [f"{row.path}: {row.reason}" for row in record.dropped]
     return "\n".join([_facts(facts), *_listed("left out", dropped), *_listed("notes", list(record.notes))])
+
+
+def _transfer(record: Transfer) -> list[tuple[str, str]]:
+    kept = {"link": "linked", "copy": "copied"}[record.mode]
+    files = f" (in files of {record.file_bytes} bytes)" if record.file_bytes else ""
+    return [
+        (kept, f"{record.kept_leaves} leaves, {record.kept_bytes} bytes{files}" if record.kept_leaves else ""),
+        ("in the index", f"{record.inline_leaves} leaves" if record.inline_leaves else ""),
+        ("re-chunked", f"{record.made_leaves} leaves, {record.made_bytes} bytes" if record.made_leaves else ""),
+    ]
 
 
 def comparison_text(record: CheckpointComparison) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
-from impl.checkpoint.chunks import check_chunks, dtype_of_array
+from impl.checkpoint.chunks import check_chunks, dtype_name, dtype_of_array
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.index import Extent, Inline, StoredArray, Value, is_indexed, read_index, stored_arrays
 from impl.checkpoint.leaf import Empty, Leaf, LeafSpec, Path, show
@@ -70,7 +70,7 @@ def specs_of(source: Source) -> Flat:
 
 
 def _spec(array: StoredArray, generator: str) -> LeafSpec:
-    return LeafSpec(array.shape, str(dtype_of_array(array)), generator, Stored(array.name))
+    return LeafSpec(array.shape, dtype_name(dtype_of_array(array)), generator, Stored(array.name))
 
 
 def _loose(items: FilePath) -> dict[str, Value]:

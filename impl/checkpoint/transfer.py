@@ -90,8 +90,10 @@ def carry_out(source: Source, plan: Plan, items: FilePath, mode: Mode, watch: Wa
 def entries_of(arrays: Iterable[StoredArray]) -> dict[str, Value]:
     """The index of a store that holds `arrays`: their metadata and their chunks by key."""
     entries: dict[str, Value] = {}
+    known: dict[int, Value] = {}  # layers share one record of metadata
     for array in arrays:
-        entries[metadata_key(array)] = metadata_value(array)
+        mark = id(array.metadata)
+        entries[metadata_key(array)] = known[mark] = known.get(mark) or metadata_value(array)
         entries |= {chunk_key(array, place): value for place, value in array.chunks.items()}
     return entries
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ def sort_key(path: Path) -> tuple[tuple[str, int, str], ...]:
     return tuple(_natural(part) for part in path)
 
 
+@functools.lru_cache(maxsize=65536)
 def _natural(part: str) -> tuple[str, int, str]:
     head = part.rstrip("0123456789")
     tail = part[len(head) :]

@@ -142,7 +142,7 @@ DISK = (
     ),
     Fault(
         id="conversion_forgets_moments",
-        title="converted checkpoints come with zeros for the second moments",
+        title="converted checkpoints come with the first moments in the place of the second",
         source="FM23",
         channel="claims",
         module="own through * is byte-equal",
@@ -150,10 +150,9 @@ DISK = (
         edits=(
             Edit(
                 "impl/checkpoint/conversion.py",
-                "        changed = relayout(canonical, layout, scan_axis, cycle)\n",
-                "        changed = relayout(canonical, layout, scan_axis, cycle)\n"
-                "        zeroed = {path: leaf * 0 for path, leaf in changed.slots['0/nu'].items()}\n"
-                "        changed = replace(changed, slots={**changed.slots, '0/nu': zeroed})\n",
+                "    changed = relayout(canonical, request.layout, request.scan_axis, request.cycle)\n",
+                "    changed = relayout(canonical, request.layout, request.scan_axis, request.cycle)\n"
+                "    changed = replace(changed, slots={**changed.slots, '0/nu': changed.slots['0/mu']})\n",
             ),
         ),
         scenarios=(("conversion", "scan1"),),
