@@ -8,7 +8,6 @@ change. The same holds inside the shards of zarr 3.
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -190,6 +189,15 @@ def _codec(codec: Mapping[str, Any], change: Any) -> Mapping[str, Any]:
     return {**codec, "configuration": {**inner, "chunk_shape": shape, "codecs": codecs}}
 
 
+def _unravelled(number: int, grid: tuple[int, ...]) -> tuple[int, ...]:
+    """The place of chunk `number` in a grid, the last axis first."""
+    place = []
+    for length in reversed(grid):
+        number, at = divmod(number, length)
+        place.append(at)
+    return tuple(reversed(place))
+
+
 def check_chunks(array: StoredArray, *, every: str) -> None:
     """Raises CheckpointError for a chunk outside the grid, one of the wrong length, and one that is missing.
 
@@ -203,7 +211,8 @@ def check_chunks(array: StoredArray, *, every: str) -> None:
             f"{grid}: restore the files or take another step"
         )
     if len(array.chunks) < math.prod(grid) and every == "every":
-        lost = next(place for place in itertools.product(*map(range, grid)) if place not in array.chunks)
+        places = (_unravelled(number, grid) for number in range(len(array.chunks) + 1))
+        lost = next(place for place in places if place not in array.chunks)
         raise CheckpointError(f"{array.name}: the chunk at {lost} is missing: restore the files or take another step")
     if is_plain(array):
         wanted = math.prod(array.chunk_shape) * dtype_of_array(array).itemsize

@@ -20,6 +20,7 @@ from impl.checkpoint.location import ITEM_NAMES, Location, leftovers, locate, st
 from impl.checkpoint.orbax_metadata import COMMITTED, STEP, check_orbax, write_step
 from impl.checkpoint.plan import Plan, make_plan
 from impl.checkpoint.relayout import relayout, target_dialect
+from impl.checkpoint.slots import disagreements
 from impl.checkpoint.source import Source, open_source
 from impl.checkpoint.transfer import Mode, Transfer, Watch, carry_out, carry_tree
 from impl.checkpoint.tree import Flat, flatten, nest
@@ -110,6 +111,8 @@ def convert_as(request: Request, watch: Watch) -> ConversionReport:
     canonical = canonicalise(source.flat)
     dialect = target_dialect(canonical, request.to)
     changed = relayout(canonical, request.layout, request.scan_axis, request.cycle)
+    if wrong := disagreements(canonical):
+        raise CheckpointError(f"{wrong[0]}: take a whole checkpoint, nothing is dropped or made up")
     assembly = assemble(replace(changed, step=_counted(source, changed.step)), dialect)
     flat = flatten(nest(_uncounted(assembly.flat, canonical.step)))  # gaps in lists are filled, as Orbax has them
     plan = make_plan(source, flat)
@@ -194,7 +197,7 @@ def _report(
 ) -> ConversionReport:
     leaves = assembly.flat.leaves
     left = leftovers(request.target)
-    notes = (f"an interrupted conversion left {', '.join(left)} beside the target: remove it",) if left else ()
+    notes = [f"an interrupted conversion left {', '.join(left)} beside the target: remove it"] if left else []
     return ConversionReport(
         source=str(request.source),
         target=str(request.target),

@@ -40,7 +40,8 @@ class OrbaxTree:
     """What Orbax notes of a tree. A dotted name is a path's parts joined by dots.
 
     kinds: path -> one of EMPTY and ARRAY, or "string". lists: paths whose keys are list positions. strings, shardings,
-    generators: by dotted name; a generator is noted for typed random keys alone. zarr3: the form of the arrays.
+    generators: by dotted name; a generator is noted for typed random keys alone. indexed: whether the arrays lie in an
+    OCDBT store, which old releases did not note. zarr3: the form of the arrays.
     every_chunk: whether chunks that hold the fill value alone are stored too. custom: what the user noted.
     """
 
@@ -49,6 +50,7 @@ class OrbaxTree:
     strings: Mapping[str, str]
     shardings: Mapping[str, Mapping[str, Any]]
     generators: Mapping[str, str]
+    indexed: bool
     zarr3: bool
     every_chunk: bool
     custom: Any
@@ -75,8 +77,12 @@ def read_tree(items: FilePath) -> OrbaxTree:
     """What the files at `items` say of the tree. Raises CheckpointError, naming the file, for what cannot be read."""
     with _reading(items / TREE) as content:
         kinds, lists = _kinds(items / TREE, content["tree_metadata"])
+        entries = content["tree_metadata"].values()
+        shaped = [entry["key_metadata"] for entry in entries if "write_shape" in entry["value_metadata"]]
+        described = {".".join(str(each["key"]) for each in keys) for keys in shaped}
         zarr3, custom = bool(content.get("use_zarr3")), content.get("custom_metadata")
         every_chunk = bool(content.get("store_array_data_equal_to_fill_value"))
+        indexed = bool(content.get("use_ocdbt"))
     above = {path[:end] for path in kinds for end in range(len(path))}
     # A save in parts notes an empty container and later what was put into it.
     whole = {path: kind for path, kind in kinds.items() if kind not in EMPTY or path not in above}
@@ -85,7 +91,8 @@ def read_tree(items: FilePath) -> OrbaxTree:
         lists=frozenset(lists),
         strings=_strings(items),
         shardings=_shardings(items),
-        generators=_generators(items),
+        generators=_generators(items, described),
+        indexed=indexed,
         zarr3=zarr3,
         every_chunk=every_chunk,
         custom=custom,
@@ -117,8 +124,9 @@ def _problem(path: Path, kind: str, known: Mapping[Path, str]) -> str:
         return "is there twice" if path else "has no name"
     if len(path) > MAX_DEPTH:
         return f"lies {len(path)} levels deep, at most {MAX_DEPTH} are read"
-    if bad := next((part for part in path if part in ("", ".", "..") or "/" in part or "\0" in part), None):
-        return f"has the key {bad!r}, which leaves the folder or splits a name"
+    bad = [part for part in path if part in ("", ".", "..") or "/" in part or "\0" in part]
+    if bad:
+        return f"has the key {bad[0]!r}, which leaves the folder or splits a name"
     return "" if kind in KINDS else f"is a {kind!r}, expected one of {sorted(KINDS)}"
 
 
@@ -155,15 +163,22 @@ def _shardings(items: FilePath) -> dict[str, dict[str, Any]]:
         return {base64.b64decode(name, validate=True).decode(): known[text] for name, text in content.items()}
 
 
-def _generators(items: FilePath) -> dict[str, str]:
-    """Generator by dotted name; every process that wrote notes all of them."""
+def _generators(items: FilePath, described: set[str]) -> dict[str, str]:
+    """Generator by dotted name; every process that wrote notes all of them. described: names that must be noted."""
     found: dict[str, str] = {}
+    noted: set[str] = set()
     for file in sorted((items / ARRAYS).glob("process_*")):
         with _reading(file) as content:
             for row in content["array_metadatas"]:
                 entry = row["array_metadata"]
+                noted.add(entry["param_name"])
                 if generator := (entry.get("ext_metadata") or {}).get("random_key_impl"):
                     found[entry["param_name"]] = str(generator)
+    if lost := sorted(described - noted):
+        raise CheckpointError(
+            f"{items / ARRAYS}: {lost[0]} is not noted, and whether it is a typed random key is noted nowhere else: "
+            "restore the file or take another step"
+        )
     return found
 
 

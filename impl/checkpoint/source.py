@@ -48,14 +48,14 @@ def open_source(items: FilePath) -> Source:
     or a data file is absent or shorter than the index says.
     """
     tree = read_tree(items)
-    index = read_index(items) if is_indexed(items) else _loose(items)
+    index = read_index(items) if tree.indexed or is_indexed(items) else _loose(items)
     arrays = stored_arrays({key: _inline(items, key, value) for key, value in index.items()})
     wanted = {
         ".".join(path): path for path, kind in tree.kinds.items() if kind in ("jax.Array", "np.ndarray", "scalar")
     }
     _check_names(items, tree, wanted, arrays)
     for array in arrays.values():
-        check_chunks(array, every="every" if tree.every_chunk else "some")
+        _check_array(array, tree)
     _check_files(items, arrays.values())
     leaves: dict[Path, Leaf] = {path: _EMPTY.get(kind, Empty("list")) for path, kind in tree.kinds.items()}
     leaves |= {path: tree.strings[".".join(path)] for path, kind in tree.kinds.items() if kind == "string"}
@@ -110,6 +110,18 @@ def read_bytes(items: FilePath, value: Value) -> bytes:
 
 def _ends(value: Extent) -> str:
     return f"ends before byte {value.offset + value.length} that the index names, so it is cut"
+
+
+def _check_array(array: StoredArray, tree: OrbaxTree) -> None:
+    try:
+        check_chunks(array, every="every" if tree.every_chunk else "some")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
+        if isinstance(problem, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{array.name}: its metadata is no {array.form} array's ({type(problem).__name__}: {problem}): "
+            "restore the files or take another step"
+        ) from problem
 
 
 def _check_names(
