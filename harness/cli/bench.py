@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from harness.bench.checkpoint import CheckpointBench, bench_checkpoint
 from harness.bench.overhead import bench_overhead
 from harness.bench.pairs import Ratio
 from harness.bench.runs import RunBench, bench_runs
@@ -30,11 +31,14 @@ DEFAULTS = {"steps": "train_step", "run": "all"}
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `bench`."""
     parser = subparsers.add_parser("bench", help="measure step time, dispatch, memory and the harness's own cost")
-    what = "steps (default): either side and the harness over bare programs; run: the command `harness run` itself"
-    parser.add_argument("what", nargs="?", choices=tuple(DEFAULTS), default="steps", help=what)
+    what = "steps (default): either side and the harness over bare programs; run: the command `harness run` itself; "
+    what += "checkpoint: converting and comparing against copying and reading the files"
+    parser.add_argument("what", nargs="?", choices=(*DEFAULTS, "checkpoint"), default="steps", help=what)
     parser.add_argument("--scenario", default="", metavar="NAME", help="whose quick cases (train_step; of `run`: all)")
     parser.add_argument("--jobs", type=count, default=cores(), metavar="N", help="worker processes of `run`")
     parser.add_argument("--rounds", type=count, default=3, metavar="N", help="rounds of the harness's own cost")
+    parser.add_argument("--gib", type=_size, default=2.0, metavar="X", help="GiB of the checkpoint (default 2)")
+    parser.add_argument("--folder", default="", metavar="PATH", help="where to make it (default: temporary folder)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON too")
     add_options(parser)
 
@@ -43,6 +47,8 @@ def command(args: argparse.Namespace) -> int:
     """Measures what was asked for. Nothing is measured before what was typed has been found to make sense."""
     if args.json:
         check_target(args.json)
+    if args.what == "checkpoint":
+        return _checkpoints(args)
     choice = args.scenario or DEFAULTS[args.what]
     catalogue = opened(args)
     names = named(catalogue, choice)
@@ -57,6 +63,55 @@ def _runs(args: argparse.Namespace, choice: str) -> int:
     if args.json:
         write(args.json, json.dumps({"version": 1, "run": dataclasses.asdict(found)}, indent=1) + "\n")
     return 0
+
+
+def _checkpoints(args: argparse.Namespace) -> int:
+    """Checkpoint tools against copying and reading files, on checkpoints that are made for it."""
+    found = bench_checkpoint(args.gib, args.rounds, args.folder)
+    print(_checkpoints_text(found))
+    if args.json:
+        write(args.json, json.dumps({"version": 1, "checkpoint": dataclasses.asdict(found)}, indent=1) + "\n")
+    return 0
+
+
+def _checkpoints_text(found: CheckpointBench) -> str:
+    rows = [
+        (
+            row.work,
+            f"{row.bytes / 2**30:.2f}",
+            f"{row.inside:.3f}",
+            row.against,
+            _ratio(row.speed),
+            f"{row.speed.b:.2f}",
+            f"{row.peak / 1e6:.0f}",
+            f"{row.peak_against / 1e6:.0f}" if row.peak_against else "-",
+        )
+        for row in found.rows
+    ]
+    head = (
+        "work",
+        "GiB",
+        "seconds inside",
+        "against",
+        "times as fast (least to largest)",
+        "its seconds",
+        "peak MB",
+        "its",
+    )
+    return (
+        f"{found.leaves} leaves of {found.gib:g} GiB, {found.many} small leaves, {found.rounds} rounds: medians\n\n"
+        + tabulate(rows, head, disable_numparse=True)
+    )
+
+
+def _size(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GiB above 0 and below 1024")
+    return value
 
 
 def _option(name: str, value: str) -> list[str]:

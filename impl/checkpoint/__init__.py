@@ -3,6 +3,7 @@
 from impl.checkpoint.comparison import CheckpointComparison, LeafDifference, NotCompared, compare
 from impl.checkpoint.conversion import ConversionReport, Request, convert, convert_as
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.in_memory import convert_in_memory, write_sample
 from impl.checkpoint.inspection import Inspection, inspect
 from impl.checkpoint.leaf import KeyArray
 from impl.checkpoint.rendering import as_data, comparison_text, conversion_text, inspection_text
@@ -23,8 +24,10 @@ __all__ = [
     "conversion_text",
     "convert",
     "convert_as",
+    "convert_in_memory",
     "inspect",
     "inspection_text",
     "load_tree",
     "save_tree",
+    "write_sample",
 ]

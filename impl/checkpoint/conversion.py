@@ -11,6 +11,7 @@ import numpy as np
 
 from impl.checkpoint.assembly import Assembly, Dropped, assemble
 from impl.checkpoint.canonical import Canonical, canonicalise
+from impl.checkpoint.data_files import Mode, carry_tree
 from impl.checkpoint.dialect import LINEN, Dialect
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.index import read_index
@@ -22,7 +23,7 @@ from impl.checkpoint.plan import Plan, make_plan
 from impl.checkpoint.relayout import relayout, target_dialect
 from impl.checkpoint.slots import disagreements
 from impl.checkpoint.source import Source, open_source
-from impl.checkpoint.transfer import Mode, Transfer, Watch, carry_out, carry_tree
+from impl.checkpoint.transfer import Transfer, Watch, carry_out
 from impl.checkpoint.tree import Flat, flatten, nest
 from impl.checkpoint.values import Reader
 from impl.checkpoint.verification import check_tree, check_values

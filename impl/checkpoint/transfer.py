@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path as FilePath
 from typing import Literal
 
 from impl.checkpoint.chunks import chunk_key, dtype_of_array, metadata_key, metadata_value, value_length
-from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.data_files import Mode, carry_file, chosen_mode, moved_values, needed_runs
 from impl.checkpoint.index import Extent, StoredArray, Value
 from impl.checkpoint.index_writer import write_index
 from impl.checkpoint.location import sync
@@ -21,14 +20,10 @@ from impl.checkpoint.rechunk import DataFiles, make_chunks
 from impl.checkpoint.source import Source
 from impl.checkpoint.values import encoded
 
-__all__ = ["Mode", "Transfer", "Watch", "carry_out", "carry_tree", "entries_of"]
+__all__ = ["Transfer", "Watch", "carry_out", "entries_of"]
 
-Mode = Literal["auto", "link", "copy"]
 Watch = Callable[[int, int], None]
 """Told of bytes when they have been moved, and of how many there are in all."""
-STEP = 64 << 20
-_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS}
-_NO_RANGE = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +32,7 @@ class Transfer:
 
     mode: what was done with the source's data files. kept: leaves whose bytes stayed as they were, in linked or copied
     files. inline: those whose few bytes lie in the index. made: those that were decoded or cut and written anew.
-    file_bytes: of the linked or copied files. entries: the index as it was written.
+    file_bytes: of the linked files, or as many as were copied. entries: the index as it was written.
     """
 
     mode: Literal["link", "copy"]
@@ -56,30 +51,31 @@ def carry_out(source: Source, plan: Plan, items: FilePath, mode: Mode, watch: Wa
     Raises CheckpointError where links are asked for and cannot be made, OSError where the disk refuses.
     """
     items.mkdir(parents=True)
-    files = sorted({file for array in plan.relinked.values() for file in _files(array)})
-    sizes = {file: (source.items / file).stat().st_size for file in files}
-    how = _chosen(source.items, items, files, mode)
+    how = chosen_mode(source.items, items, (file for array in plan.relinked.values() for file in _files(array)), mode)
+    runs = needed_runs(source.items, plan.relinked.values(), how)
+    sizes = {file: sum(end - start for start, end in runs[file]) for file in runs}
     moving = sum(map(_bytes, (rewrite.array for rewrite in plan.rewritten.values())))
     total = moving + (sum(sizes.values()) if how == "copy" else 0)
 
     def moved(count: int) -> None:
         watch(count, total)
 
-    for file in files:
-        _carried(source.items / file, items / file, how, moved)
-    made = _made(source, plan, items, moved)
-    arrays = {**plan.relinked, **made}
+    for file in runs:
+        carry_file(source.items / file, items / file, how, runs[file], moved)
+    kept = {name: moved_values(array, runs) for name, array in plan.relinked.items()}
+    made, literals = _made(source, plan, items, moved)
+    arrays = {**kept, **made, **literals}
     entries = entries_of(arrays.values())
     if entries:
         write_index(items, entries)
     write_tree(items, plan.tree, {name: (array.shape, array.chunk_shape) for name, array in arrays.items()})
-    _sync_below(items, set() if how == "copy" else {items / file for file in files})
-    inline = sum(not any(_files(array)) for array in plan.relinked.values())
+    _sync_below(items, {items / file for file in runs})
+    inline = sum(not any(_files(array)) for array in kept.values())
     return Transfer(
         mode=how,
-        kept_leaves=len(plan.relinked) - inline,
-        kept_bytes=_encoded_bytes(plan.relinked.values()),
-        inline_leaves=inline,
+        kept_leaves=len(kept) - inline,
+        kept_bytes=_encoded_bytes(kept.values()),
+        inline_leaves=inline + len(literals),
         made_leaves=len(made),
         made_bytes=_encoded_bytes(made.values()),
         file_bytes=sum(sizes.values()),
@@ -98,25 +94,18 @@ def entries_of(arrays: Iterable[StoredArray]) -> dict[str, Value]:
     return entries
 
 
-def carry_tree(source: FilePath, target: FilePath, mode: Literal["link", "copy"]) -> None:
-    """Links or copies a file, or a folder with all that is in it, as it is."""
-    if source.is_dir() and not source.is_symlink():
-        target.mkdir()
-        for child in source.iterdir():
-            carry_tree(child, target / child.name, mode)
-        sync(target)
-    else:
-        _carried(source, target, mode, lambda count: None)
-
-
-def _made(source: Source, plan: Plan, items: FilePath, moved: Callable[[int], None]) -> dict[str, StoredArray]:
-    """The arrays whose chunks have to be written, with the chunks that were."""
+def _made(
+    source: Source, plan: Plan, items: FilePath, moved: Callable[[int], None]
+) -> tuple[dict[str, StoredArray], dict[str, StoredArray]]:
+    """The arrays whose chunks have to be written, and the literals, with the chunks that were."""
     out = DataFiles(items)
     try:
         made = {array.name: array for array in make_chunks(source, plan.rewritten, out, moved)}
-        for name, (array, values) in plan.literals.items():
-            made[name] = replace(array, chunks={place: out.put(data) for place, data in encoded(array, values)})
-        return made
+        literals = {
+            name: replace(array, chunks={place: out.put(data) for place, data in encoded(array, values)})
+            for name, (array, values) in plan.literals.items()
+        }
+        return made, literals
     finally:
         out.close()
 
@@ -133,52 +122,8 @@ def _encoded_bytes(arrays: Iterable[StoredArray]) -> int:
     return sum(value_length(value) for array in arrays for value in array.chunks.values())
 
 
-def _chosen(source: FilePath, items: FilePath, files: list[str], mode: Mode) -> Literal["link", "copy"]:
-    """Whether to link or to copy: for "auto", what a first link shows to be possible."""
-    if mode == "copy" or not files:
-        return "copy" if mode == "copy" else "link"
-    trial = items / "trial"
-    try:
-        os.link(source / files[0], trial)
-        trial.unlink()
-        return "link"
-    except OSError as problem:
-        if mode == "auto" and problem.errno in _NO_LINK:
-            return "copy"
-        raise CheckpointError(
-            f"{items}: no hard link to {source / files[0]} can be made ({problem.strerror}): write to the file system "
-            "of the source, or choose copies"
-        ) from problem
-
-
-def _carried(source: FilePath, target: FilePath, mode: Literal["link", "copy"], moved: Callable[[int], None]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if mode == "link":
-        os.link(source, target)
-        return
-    with source.open("rb") as old, target.open("xb") as new:
-        left = os.fstat(old.fileno()).st_size
-        while left:
-            count = _copied(old.fileno(), new.fileno(), min(left, STEP))
-            if not count:
-                raise CheckpointError(f"{source}: became shorter while it was copied: convert again")
-            left -= count
-            moved(count)
-        os.fsync(new.fileno())
-
-
-def _copied(old: int, new: int, count: int) -> int:
-    """Copies up to `count` bytes on, without them passing through this process where the system can."""
-    try:
-        return os.copy_file_range(old, new, count)
-    except OSError as problem:
-        if problem.errno not in _NO_RANGE:
-            raise
-        return os.sendfile(new, old, None, count)
-
-
 def _sync_below(folder: FilePath, spared: set[FilePath]) -> None:
-    """Waits until all files and folders from `folder` on are on the disk, but for those that were there before."""
+    """Waits until all files and folders from `folder` on are on the disk, but for files that are there already."""
     for place, _, names in os.walk(folder):
         for name in names:
             if FilePath(place) / name not in spared:

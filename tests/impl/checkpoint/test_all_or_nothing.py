@@ -40,7 +40,7 @@ def source(tmp_path, linen_tree):
 
 
 KILLED_AT = [
-    "transfer._carried",
+    "transfer.carry_file",
     "transfer.make_chunks",
     "transfer.write_index",
     "transfer.write_tree",

@@ -134,6 +134,21 @@ def test_a_copy_shares_nothing_and_outlives_its_source(tmp_path, draw):
     same(kernel(restored(tmp_path / "copy")), np.stack(layers_of(tree), 1))
 
 
+def test_a_copy_holds_what_is_needed_alone(tmp_path, draw):
+    tree = {"params": {"params": {"decoder": {"layers": {"mlp": {"kernel": np.stack(layers_of(model(draw)), 1)}}}}}}
+    tree["params"]["params"]["decoder"] |= {"norm": draw("norm", (50, 20)), "other": draw("other", (60, 30))}
+    tree["params"]["params"]["token_embedder"] = {"embedding": draw("embedding", (70, 40))}
+    source = saved(tmp_path / "stacked", tree, "zarr2 plain")
+    report = carried(source, tmp_path / "apart", layout="unscanned", mode="copy", verify="values")
+    assert (report.transfer.kept_leaves, report.transfer.made_leaves) == (3, 5)
+    assert report.transfer.file_bytes == 4 * (50 * 20 + 60 * 30 + 70 * 40)
+    found = restored(tmp_path / "apart")["params"]["params"]
+    same(np.asarray(found["decoder"]["norm"]), tree["params"]["params"]["decoder"]["norm"])
+    same(np.asarray(found["token_embedder"]["embedding"]), tree["params"]["params"]["token_embedder"]["embedding"])
+    written = sum(file.stat().st_size for file in (tmp_path / "apart" / "ocdbt.process_0").rglob("d/*"))
+    assert written == report.transfer.file_bytes + report.transfer.made_bytes
+
+
 def test_files_of_several_processes_are_found(tmp_path, draw):
     tree = model(draw)
     saved(tmp_path / "one", tree)
