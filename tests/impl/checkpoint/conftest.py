@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
+
+from impl.checkpoint.index import Extent, read_index
+from tests.impl.checkpoint.saving import saved
 
 
 def _nested(leaves):
@@ -76,6 +82,29 @@ def linen_tree(model_leaves, nested):
         return {"params": tree(""), "opt_state": [adam, None, {"count": np.int32(6)}], "step": np.int32(5)}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory, linen_tree):
+    """A checkpoint of every kind of file: typed keys, a string, values in data files and in the index."""
+    folder = tmp_path_factory.mktemp("whole") / "checkpoint"
+    tree = linen_tree(3, -1)
+    tree["params"]["params"]["token_embedder"]["embedding"] = np.arange(999.5, 2999.5, dtype=np.float32).reshape(8, 250)
+    for slot in ("mu", "nu"):
+        tree["opt_state"][0][slot]["params"]["token_embedder"]["embedding"] = np.ones((8, 250), np.float32) / 3
+    tree["nnx_aux"] = {"model": {"decoder": {"rngs": {"params": {"key": jax.random.key(9)}}}}, "tag": "seventh"}
+    saved(folder, tree)
+    # Orbax leaves nodes of its index behind the values; here a data file ends with a value.
+    found = [value for value in read_index(folder).values() if isinstance(value, Extent)]
+    for file in {value.file for value in found}:
+        end = max(value.offset + value.length for value in found if value.file == file)
+        (folder / file).write_bytes((folder / file).read_bytes()[:end])
+    return folder
+
+
+@pytest.fixture
+def spoilt(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "spoilt")
 
 
 REAL = (

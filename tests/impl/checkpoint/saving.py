@@ -1,9 +1,12 @@
-"""Checkpoints in every form that Orbax writes, for tests of what lies on disk."""
+"""Checkpoints in every form that Orbax writes, and attempts at converting them, for tests of what lies on disk."""
 
 from __future__ import annotations
 
 import jax
 import orbax.checkpoint as ocp
+import pytest
+
+from impl.checkpoint import CheckpointError, Request, convert_as
 
 FORMS = {
     "zarr2": {},
@@ -25,3 +28,18 @@ def saved(path, tree, form="zarr2", chunk_bytes=0):
 def restored(path):
     """What Orbax restores from `path` without a target."""
     return ocp.PyTreeCheckpointer().restore(path)
+
+
+def attempt(source, target, **options):
+    options = {"to": "auto", "layout": "keep", "scan_axis": 1} | options
+    return convert_as(Request(source=source, target=target, **options), lambda moved, total: None)
+
+
+def refusal(ask):
+    """The one line that `ask` is refused with, "" when it is not. Any other error is one."""
+    try:
+        ask()
+    except CheckpointError as problem:
+        words = str(problem)
+        return words if "\n" not in words and len(words) < 900 else pytest.fail(words)
+    return ""

@@ -10,9 +10,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from impl.checkpoint import Request, convert_as
+from impl.checkpoint import Request, convert_as, convert_in_memory, load_tree, save_tree
 from impl.checkpoint.index import Extent, read_index
 from impl.checkpoint.index_writer import write_index
+from impl.checkpoint.leaf import same_bytes
+from impl.checkpoint.tree import flatten
 from tests.impl.checkpoint.saving import FORMS, restored, saved
 
 DTYPES = ("float32", "bfloat16", "float8_e4m3fn", "int8")
@@ -98,6 +100,16 @@ def test_many_chunks_of_every_dtype_keep_their_bytes(tmp_path, draw, form, dtype
     carried(tmp_path / "stacked", tmp_path / "back", layout="unscanned")
     for mine, other in zip(layers_of(restored(tmp_path / "back")), layers_of(tree), strict=True):
         same(mine, other)
+
+
+@pytest.mark.parametrize(("apart", "to", "layout"), [(-1, "nnx", "scanned"), (1, "D4", "unscanned"), (0, "D2", "keep")])
+def test_the_conversion_that_loads_everything_gives_the_same(tmp_path, linen_tree, apart, to, layout):
+    save_tree(tmp_path / "from", linen_tree(4, apart))
+    convert_in_memory(tmp_path / "from", tmp_path / "slow", to=to, layout=layout, scan_axis=1)
+    carried(tmp_path / "from", tmp_path / "fast", to=to, layout=layout)
+    slow, fast = (flatten(load_tree(tmp_path / name)) for name in ("slow", "fast"))
+    assert (set(slow.leaves), slow.lists) == (set(fast.leaves), fast.lists)
+    assert [path for path, leaf in slow.leaves.items() if not same_bytes(leaf, fast.leaves[path])] == []
 
 
 def new_bytes(folder):
