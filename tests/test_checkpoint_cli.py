@@ -67,6 +67,33 @@ def test_options_choose_dialect_and_layout(linen, tmp_path, capsys, words, diale
     assert run("compare", linen, tmp_path / "out", "--values", "--only", "params") == 0
 
 
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_the_report_says_how_the_bytes_came_there(linen, tmp_path, capsys, mode):
+    path = tmp_path / "report.json"
+    words = ["--to", "D1", "--scan-layers", "--mode", mode, "--verify", "--json", path]
+    assert run("convert", linen, tmp_path / "out", *words) == 0
+    said = capsys.readouterr()
+    assert said.err == ""  # a bar is for terminals
+    content = json.loads(path.read_text())
+    transfer = content["transfer"]
+    assert (transfer["mode"], transfer["made_leaves"], content["verified"]) == (mode, 0, content["leaves"] - 1)
+    shared = [file.stat().st_nlink for file in (tmp_path / "out").rglob("ocdbt.process_0/d/*")]
+    assert set(shared) == {2 if mode == "link" else 1}
+    assert f"{'linked' if mode == 'link' else 'copied'} " in said.out
+    assert f"values of {content['verified']} leaves" in said.out  # one is the optimizer's empty state
+
+
+def test_an_orbax_that_is_not_known_is_refused_before_anything_is_written(linen, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.13.1")
+    assert run("convert", linen, tmp_path / "out") == 2
+    sentence = (
+        "orbax-checkpoint 0.13.1 is installed, its private metadata is known from 0.12 to below 0.13: install one"
+    )
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert run("inspect", linen) == 0
+
+
 def test_a_difference_is_exit_code_1_and_tolerances_are_heeded(linen, tmp_path, capsys):
     values = draw(CONFIG, 7)
     name = "decoder/layers/2/mlp/wo/bias"

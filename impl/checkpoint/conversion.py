@@ -22,7 +22,7 @@ from impl.checkpoint.orbax_metadata import COMMITTED, STEP, check_orbax, write_s
 from impl.checkpoint.plan import Plan, make_plan
 from impl.checkpoint.relayout import relayout, target_dialect
 from impl.checkpoint.slots import disagreements
-from impl.checkpoint.source import Source, open_source
+from impl.checkpoint.source import Source, open_source, strangers
 from impl.checkpoint.transfer import Transfer, Watch, carry_out
 from impl.checkpoint.tree import Flat, flatten, nest
 from impl.checkpoint.values import Reader
@@ -122,7 +122,8 @@ def convert_as(request: Request, watch: Watch) -> ConversionReport:
         transfer = carry_out(source, plan, items, request.mode, watch)
         _write_container(location, items, transfer.mode, changed.groups)
         verified = _verify(source, plan, items, transfer, request.verify)
-    return _report(request, changed, dialect, assembly, (transfer, verified))
+    beside = _beside(source, request.target)
+    return _report(request, changed, dialect, replace(assembly, notes=(*assembly.notes, *beside)), (transfer, verified))
 
 
 def _check_request(request: Request) -> None:
@@ -193,12 +194,20 @@ def _verify(source: Source, plan: Plan, items: FilePath, transfer: Transfer, how
     return check_values(source, plan, items) if how == "values" else 0
 
 
+def _beside(source: Source, target: FilePath) -> list[str]:
+    """Notes on what lies beside the source's tree and beside the target, and was left there."""
+    notes = []
+    if strange := strangers(source):
+        notes.append(f"{', '.join(strange)} lie beside the tree, are none of Orbax's, and were not carried over")
+    if left := leftovers(target):
+        notes.append(f"an interrupted conversion left {', '.join(left)} beside the target: remove it")
+    return notes
+
+
 def _report(
     request: Request, canonical: Canonical, dialect: Dialect, assembly: Assembly, done: tuple[Transfer, int]
 ) -> ConversionReport:
     leaves = assembly.flat.leaves
-    left = leftovers(request.target)
-    notes = [f"an interrupted conversion left {', '.join(left)} beside the target: remove it"] if left else []
     return ConversionReport(
         source=str(request.source),
         target=str(request.target),
@@ -210,7 +219,7 @@ def _report(
         transfer=done[0],
         verified=done[1],
         dropped=assembly.dropped,
-        notes=(*canonical.notes, *assembly.notes, *notes),
+        notes=(*canonical.notes, *assembly.notes),
     )
 
 

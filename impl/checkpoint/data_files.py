@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 from typing import Literal
 
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.flushing import Flusher
 from impl.checkpoint.index import Extent, StoredArray, Value
 from impl.checkpoint.location import sync
 
@@ -22,7 +23,7 @@ Moved = Callable[[int], None]
 """Told of bytes as they are moved."""
 Run = tuple[int, int]
 """A stretch of a file: its first byte and the one behind its last."""
-STEP = 64 << 20
+STEP = 16 << 20
 WHOLE = 0.9  # of a file: with more than this in use it is copied as it is, which keeps offsets as they are
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.ENOSYS}
 _NO_RANGE = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -94,16 +95,20 @@ def carry_file(source: FilePath, target: FilePath, mode: How, runs: list[Run], m
         os.link(source, target)
         return
     with source.open("rb") as old, target.open("xb") as new:
-        for start, end in runs:
-            os.lseek(old.fileno(), start, os.SEEK_SET)
-            left = end - start
-            while left:
-                count = _copied(old.fileno(), new.fileno(), min(left, STEP))
-                if not count:
-                    raise CheckpointError(f"{source}: became shorter while it was copied: convert again")
-                left -= count
-                moved(count)
-        os.fsync(new.fileno())
+        flusher = Flusher(new.fileno())
+        try:
+            for start, end in runs:
+                os.lseek(old.fileno(), start, os.SEEK_SET)
+                left = end - start
+                while left:
+                    count = _copied(old.fileno(), new.fileno(), min(left, STEP))
+                    if not count:
+                        raise CheckpointError(f"{source}: became shorter while it was copied: convert again")
+                    left -= count
+                    flusher.wrote(count)
+                    moved(count)
+        finally:
+            flusher.finish()
 
 
 def carry_tree(source: FilePath, target: FilePath, mode: How) -> None:

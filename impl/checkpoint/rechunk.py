@@ -13,6 +13,7 @@ import numpy as np
 
 from impl.checkpoint.chunks import dtype_of_array, is_plain, value_length
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.flushing import Flusher
 from impl.checkpoint.index import Extent, Inline, StoredArray, Value
 from impl.checkpoint.index_writer import MAX_INLINE
 from impl.checkpoint.origin import Layer, Stored, stored_names
@@ -24,7 +25,7 @@ __all__ = ["DataFiles", "make_chunks"]
 
 FOLDER = "ocdbt.process_0/d"
 FILE_BYTES = 2 << 30  # a data file is closed when it has this many; Orbax's choice
-BLOCK = 16 << 20
+BLOCK = 4 << 20
 
 
 @dataclass
@@ -35,6 +36,7 @@ class DataFiles:
     paths: list[FilePath] = field(default_factory=list)
     _handle: int = -1
     _end: int = 0
+    _flusher: Flusher | None = None
 
     def reserve(self, length: int) -> Extent:
         """Room for `length` bytes, to be filled with `fill`."""
@@ -43,6 +45,7 @@ class DataFiles:
             path = self.folder / FOLDER / uuid.uuid4().hex
             path.parent.mkdir(parents=True, exist_ok=True)
             self._handle, self._end = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), 0
+            self._flusher = Flusher(self._handle)
             self.paths.append(path)
         place = Extent(self.paths[-1].relative_to(self.folder).as_posix(), self._end, length)
         self._end += length
@@ -54,6 +57,8 @@ class DataFiles:
         while rest:
             written = os.pwrite(self._handle, rest, offset)
             rest, offset = rest[written:], offset + written
+            if self._flusher:
+                self._flusher.wrote(written)
 
     def put(self, data: bytes) -> Value:
         """`data` as a value: in the index where it is small, else in the open file."""
@@ -65,12 +70,12 @@ class DataFiles:
 
     def close(self) -> None:
         """Waits until the open file is on the disk."""
-        if self._handle >= 0:
+        if self._flusher:
             try:
-                os.fsync(self._handle)
+                self._flusher.finish()
             finally:
                 os.close(self._handle)
-                self._handle = -1
+                self._handle, self._flusher = -1, None
 
 
 def make_chunks(

@@ -10,13 +10,13 @@ from pathlib import Path as FilePath
 
 from impl.checkpoint.chunks import check_chunks, dtype_name, dtype_of_array
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.index import Extent, Inline, StoredArray, Value, is_indexed, read_index, stored_arrays
+from impl.checkpoint.index import MANIFEST, Extent, Inline, StoredArray, Value, is_indexed, read_index, stored_arrays
 from impl.checkpoint.leaf import Empty, Leaf, LeafSpec, Path, show
-from impl.checkpoint.orbax_metadata import ARRAYS, OrbaxTree, read_tree
+from impl.checkpoint.orbax_metadata import ARRAYS, COMMITTED, SHARDING, STEP, STRINGS, TREE, OrbaxTree, read_tree
 from impl.checkpoint.origin import Stored
 from impl.checkpoint.tree import Flat
 
-__all__ = ["Source", "open_source", "read_bytes", "specs_of"]
+__all__ = ["Source", "open_source", "read_bytes", "specs_of", "strangers"]
 
 _METADATA_NAMES = (".zarray", "zarr.json")
 _LONGEST_METADATA = 1 << 20  # bytes
@@ -67,6 +67,13 @@ def specs_of(source: Source) -> Flat:
     """The leaves as descriptions alone: a string too is its kind, not its text."""
     leaves = {path: LeafSpec((), "str") if isinstance(leaf, str) else leaf for path, leaf in source.flat.leaves.items()}
     return Flat(leaves=leaves, lists=source.flat.lists)
+
+
+def strangers(source: Source) -> tuple[str, ...]:
+    """Names in the folder that are neither Orbax's nor hold a value."""
+    known = {MANIFEST, TREE, SHARDING, STRINGS, ARRAYS, STEP, COMMITTED, "d"} | set(source.arrays)
+    names = sorted(entry.name for entry in source.items.iterdir())
+    return tuple(name for name in names if name not in known and not name.startswith("ocdbt.process_"))
 
 
 def _spec(array: StoredArray, generator: str) -> LeafSpec:
