@@ -78,7 +78,7 @@ def test_the_report_says_how_the_bytes_came_there(linen, tmp_path, capsys, mode)
     transfer = content["transfer"]
     assert (transfer["mode"], transfer["made_leaves"], content["verified"]) == (mode, 0, content["leaves"] - 1)
     shared = [file.stat().st_nlink for file in (tmp_path / "out").rglob("ocdbt.process_0/d/*")]
-    assert set(shared) == {2 if mode == "link" else 1}
+    assert {count > 1 for count in shared} == {mode == "link"}
     assert f"{'linked' if mode == 'link' else 'copied'} " in said.out
     assert f"values of {content['verified']} leaves" in said.out  # one is the optimizer's empty state
 
