@@ -52,7 +52,7 @@ def main() -> int:
 def obeyed(words: Sequence[str]) -> int:
     """Runs the command line `words` (without the program's name) and returns the exit code. Raises nothing."""
     debug = "--debug" in words
-    parser, commands = _parser()
+    parser, commands = _parser(words)
     try:
         args = parser.parse_args([word for word in words if word != "--debug"])
         args.words = tuple(words)
@@ -72,7 +72,8 @@ def obeyed(words: Sequence[str]) -> int:
         return _said(f"harness: failed: {type(problem).__name__}: {problem}{hint}", 4, debug=debug)
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
+def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, dict[str, Command]]:
+    """A parser of all commands; where the first word is the module of one, that one alone is imported."""
     parser = argparse.ArgumentParser(
         prog="harness",
         description="Runs a JAX model down two paths, compares everything, and says whether the flag may be flipped.",
@@ -80,7 +81,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     )
     subparsers = parser.add_subparsers(dest="chosen", required=True, metavar="COMMAND")
     commands: dict[str, Command] = {}
-    for name in COMMANDS:
+    chosen = [name for name in COMMANDS if name.rpartition(".")[2] in words[:1]]
+    for name in chosen or COMMANDS:
         module = importlib.import_module(name)
         known = set(subparsers.choices)
         module.add_parser(subparsers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Literal, get_args
@@ -117,11 +117,12 @@ def convert_as(request: Request, watch: Watch) -> ConversionReport:
     assembly = assemble(replace(changed, step=_counted(source, changed.step)), dialect)
     flat = flatten(nest(_uncounted(assembly.flat, canonical.step)))  # gaps in lists are filled, as Orbax has them
     plan = make_plan(source, flat)
+    reading = sum(map(bytes_of, flat.leaves.values())) if request.verify == "values" else 0
     with staged(request.target) as stage:
         items = stage / location.relative
-        transfer = carry_out(source, plan, items, request.mode, watch)
+        transfer = carry_out(source, plan, items, request.mode, lambda count, total: watch(count, total + reading))
         _write_container(location, items, transfer.mode, changed.groups)
-        verified = _verify(source, plan, items, transfer, request.verify)
+        verified = _verify(source, plan, items, transfer, _told(watch, transfer, reading))
     beside = _beside(source, request.target)
     return _report(request, changed, dialect, replace(assembly, notes=(*assembly.notes, *beside)), (transfer, verified))
 
@@ -183,15 +184,22 @@ def _write_container(
         sync(folder)
 
 
-def _verify(source: Source, plan: Plan, items: FilePath, transfer: Transfer, how: str) -> int:
-    """Holds what was written against the plan; returns how many leaves' values were read back.
+def _told(watch: Watch, transfer: Transfer, reading: int) -> Callable[[int], None] | None:
+    """What is told of bytes that are read back, None where none are."""
+    return (lambda count: watch(count, transfer.moved_bytes + reading)) if reading else None
+
+
+def _verify(
+    source: Source, plan: Plan, items: FilePath, transfer: Transfer, moved: Callable[[int], None] | None
+) -> int:
+    """Holds what was written against the plan; returns how many leaves' values were read back, none without `moved`.
 
     Called while the folder still carries Orbax's mark of the unfinished, which locate would refuse.
     """
     if transfer.entries and read_index(items) != transfer.entries:
         raise CheckpointError(f"{items}: its index is not the one that was written: check the disk and convert again")
     check_tree(plan, items)
-    return check_values(source, plan, items) if how == "values" else 0
+    return check_values(source, plan, items, moved) if moved else 0
 
 
 def _beside(source: Source, target: FilePath) -> list[str]:

@@ -224,7 +224,9 @@ def read_step(folder: FilePath) -> dict[str, Any]:
 
 def write_step(folder: FilePath, before: Mapping[str, Any], item: str, custom: Mapping[str, Any]) -> None:
     """Notes of a folder like `before`, with `custom`. item: the name of the tree's folder below it, "" for itself."""
-    handlers = before.get("item_handlers") or ({item: HANDLER} if item else HANDLER)
+    handlers: Any = before.get("item_handlers")
+    if isinstance(handlers, dict) != bool(item) or not handlers:
+        handlers = {item: HANDLER} if item else HANDLER
     now = time.time_ns()
     stamps = {name: before.get(name) or now for name in ("init_timestamp_nsecs", "commit_timestamp_nsecs")}
     empty: dict[str, Any] = {"metrics": {}, "performance_metrics": {}}

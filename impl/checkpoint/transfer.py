@@ -32,7 +32,8 @@ class Transfer:
 
     mode: what was done with the source's data files. kept: leaves whose bytes stayed as they were, in linked or copied
     files. inline: those whose few bytes lie in the index. made: those that were decoded or cut and written anew.
-    file_bytes: of the linked files, or as many as were copied. entries: the index as it was written.
+    file_bytes: of the linked files, or as many as were copied. moved_bytes: that were told of, decoded where they were
+    made. entries: the index as it was written.
     """
 
     mode: Literal["link", "copy"]
@@ -42,6 +43,7 @@ class Transfer:
     made_leaves: int
     made_bytes: int
     file_bytes: int
+    moved_bytes: int
     entries: Mapping[str, Value]
 
 
@@ -79,6 +81,7 @@ def carry_out(source: Source, plan: Plan, items: FilePath, mode: Mode, watch: Wa
         made_leaves=len(made),
         made_bytes=_encoded_bytes(made.values()),
         file_bytes=sum(sizes.values()),
+        moved_bytes=total,
         entries=entries,
     )
 

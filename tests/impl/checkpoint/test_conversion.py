@@ -229,7 +229,7 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path, linen_tree, monkeypa
     save_tree(tmp_path / "linen", linen_tree(3, 1))
     seen = []
 
-    def interrupt(source, plan, items, transfer, how):
+    def interrupt(source, plan, items, transfer, moved):
         seen.append(items)
         with pytest.raises(ValueError, match="incomplete checkpoint"):
             ocp.PyTreeCheckpointer().restore(items)

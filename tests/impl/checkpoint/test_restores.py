@@ -101,3 +101,16 @@ def test_how_arrays_lay_on_devices_stays_noted_for_who_asks(run):
     assert {type(leaf).__name__ for leaf in jax.tree.leaves(plain)} == {"ndarray", "PRNGKeyArray"}
     assert isinstance(found["params"]["params"]["decoder"]["layers"]["mlp"]["wo"]["kernel"], jax.Array)
     check(found, tree)
+
+
+def test_the_items_folder_alone_becomes_a_folder_of_its_own(run, tmp_path):
+    folder, tree = run
+    options = {"to": "D2", "layout": "keep", "scan_axis": 1, "mode": "copy", "verify": "values"}
+    request = Request(source=folder / "12" / "items", target=tmp_path / "alone", **options)
+    moves = []
+    convert_as(request, lambda moved, total: moves.append((moved, total)))
+    assert sum(moved for moved, _ in moves) == moves[-1][1] == moves[0][1]
+    check(ocp.PyTreeCheckpointer().restore(tmp_path / "alone"), tree)
+    check(v1.load(tmp_path / "alone"), tree)
+    noted = ocp.PyTreeCheckpointer().metadata(tmp_path / "alone")
+    assert noted.custom_metadata == {"scan_layers": True, "lora": 4}
