@@ -21,7 +21,7 @@ from impl.checkpoint.location import ITEM_NAMES, Location, leftovers, locate, st
 from impl.checkpoint.orbax_metadata import COMMITTED, STEP, check_orbax, write_step
 from impl.checkpoint.plan import Plan, make_plan
 from impl.checkpoint.relayout import relayout, target_dialect
-from impl.checkpoint.slots import disagreements
+from impl.checkpoint.slots import disagreements, misnoted
 from impl.checkpoint.source import Source, open_source, strangers
 from impl.checkpoint.transfer import Transfer, Watch, carry_out
 from impl.checkpoint.tree import Flat, flatten, nest
@@ -123,7 +123,7 @@ def convert_as(request: Request, watch: Watch) -> ConversionReport:
         transfer = carry_out(source, plan, items, request.mode, lambda count, total: watch(count, total + reading))
         _write_container(location, items, transfer.mode, changed.groups)
         verified = _verify(source, plan, items, transfer, _told(watch, transfer, reading))
-    beside = _beside(source, request.target)
+    beside = [*misnoted(canonical, location.custom_metadata), *_beside(source, request.target)]
     return _report(request, changed, dialect, replace(assembly, notes=(*assembly.notes, *beside)), (transfer, verified))
 
 

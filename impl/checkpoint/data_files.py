@@ -76,13 +76,16 @@ def needed_runs(source: FilePath, arrays: Iterable[StoredArray], mode: How) -> d
 
 def moved_values(array: StoredArray, runs: Mapping[str, list[Run]]) -> StoredArray:
     """The array with its chunks where they lie when a file holds its runs alone, one behind the other."""
-    return replace(array, chunks={place: _moved(value, runs) for place, value in array.chunks.items()})
+    chunks = {place: _moved(value, runs) for place, value in array.chunks.items()}
+    return array if chunks == array.chunks else replace(array, chunks=chunks)
 
 
 def _moved(value: Value, runs: Mapping[str, list[Run]]) -> Value:
-    if not isinstance(value, Extent) or runs[value.file][0][0] == 0 == len(runs[value.file]) - 1:
+    if not isinstance(value, Extent):
         return value
     stretches = runs[value.file]
+    if stretches[0][0] == 0 == len(stretches) - 1:
+        return value
     at = bisect_right(stretches, value.offset, key=lambda run: run[0]) - 1
     before = sum(end - start for start, end in stretches[:at])
     return Extent(value.file, before + value.offset - stretches[at][0], value.length)

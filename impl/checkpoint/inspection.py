@@ -13,7 +13,7 @@ from impl.checkpoint.dialect import Dialect
 from impl.checkpoint.layers import ROOT, describe
 from impl.checkpoint.leaf import bytes_of, dtype_of, shape_of, show
 from impl.checkpoint.location import locate
-from impl.checkpoint.slots import disagreements
+from impl.checkpoint.slots import disagreements, misnoted
 from impl.checkpoint.source import open_source, specs_of
 from impl.checkpoint.tree import sort_key
 
@@ -77,7 +77,7 @@ def inspect(path: FilePath) -> Inspection:
         dtypes=dict(sorted(Counter(dtype_of(leaf) for leaf in stored.values()).items())),
         aux=_aux_kinds(canonical),
         custom_metadata=location.custom_metadata,
-        notes=(*canonical.notes, *disagreements(canonical), *_misnoted(canonical, location.custom_metadata)),
+        notes=(*canonical.notes, *disagreements(canonical), *misnoted(canonical, location.custom_metadata)),
         rows=tuple(
             TreeRow(
                 path=show(name),
@@ -88,14 +88,6 @@ def inspect(path: FilePath) -> Inspection:
             for name in sorted(stored, key=sort_key)
         ),
     )
-
-
-def _misnoted(canonical: Canonical, noted: Mapping[str, Any]) -> tuple[str, ...]:
-    """That the writer's scan_layers says other than the tree, where it does."""
-    stacked = any(group.form == "stacked" for group in canonical.groups)
-    if not canonical.groups or noted.get("scan_layers", stacked) == stacked:
-        return ()
-    return (f"scan_layers is noted as {noted['scan_layers']}, and the layers are {'' if stacked else 'not '}stacked",)
 
 
 def _optimizer_kind(canonical: Canonical) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 from impl.checkpoint.canonical import Canonical
 from impl.checkpoint.layers import ROOT, Group, axis_of, layer_of
 from impl.checkpoint.leaf import Leaves, Path, rank_of, shape_of, show
 
-__all__ = ["disagreements"]
+__all__ = ["disagreements", "misnoted"]
 
 
 def disagreements(canonical: Canonical) -> tuple[str, ...]:
@@ -23,6 +25,17 @@ def disagreements(canonical: Canonical) -> tuple[str, ...]:
             if group.form == "stacked" and group.axis >= 0:
                 found += [f"slot {name}: {words}" for words in _depths(canonical.weights, slot, group)]
     return tuple(found)
+
+
+def misnoted(canonical: Canonical, noted: Mapping[str, Any]) -> tuple[str, ...]:
+    """That the writer's own word on scan_layers is another than the tree's, where it is."""
+    stacked = any(group.form == "stacked" for group in canonical.groups)
+    if not canonical.groups or noted.get("scan_layers", stacked) == stacked:
+        return ()
+    words = "" if stacked else "not "
+    return (
+        f"scan_layers is noted as {noted['scan_layers']}, and the layers are {words}stacked: the tree was believed",
+    )
 
 
 def _layers(weights: Leaves, slot: Leaves) -> list[str]:

@@ -155,4 +155,7 @@ def test_a_note_that_contradicts_the_tree_is_told(tmp_path, linen_tree):
     save_tree(tmp_path / "tree", linen_tree(3, 1))
     file = tmp_path / "tree" / "_CHECKPOINT_METADATA"
     file.write_text(json.dumps({**json.loads(file.read_text()), "custom_metadata": {"scan_layers": False}}))
-    assert "scan_layers is noted as False, and the layers are stacked" in inspect(tmp_path / "tree").notes
+    words = "scan_layers is noted as False, and the layers are stacked: the tree was believed"
+    assert words in inspect(tmp_path / "tree").notes
+    assert words in attempt(tmp_path / "tree", tmp_path / "out").notes
+    assert inspect(tmp_path / "out").custom_metadata == {"scan_layers": True}
