@@ -87,7 +87,7 @@ def read_index(items: Path) -> dict[str, Value]:
         if location := newest["root"].get("location"):
             _walk(tensorstore, store, location, "", found)
         return dict(sorted(found.items()))
-    except (ValueError, OSError, KeyError, UnicodeDecodeError) as problem:
+    except (ValueError, OSError, KeyError, UnicodeDecodeError, RecursionError) as problem:
         if isinstance(problem, CheckpointError):
             raise
         reason = str(problem).strip().splitlines()[0][:300]
@@ -98,6 +98,8 @@ def read_index(items: Path) -> dict[str, Value]:
 
 def _walk(tensorstore: Any, store: Any, location: str, prefix: str, found: dict[str, Value]) -> None:
     """Adds the entries of the node at `location`, whose keys go on after `prefix`, and of the nodes below it."""
+    _, base, rest = location.split(":", 2)
+    _below(base + rest.rsplit(":", 2)[0])
     node = tensorstore.ocdbt.dump(store, location).result()
     for entry in node["entries"]:
         key = prefix + entry["key"].decode()

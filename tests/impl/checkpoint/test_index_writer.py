@@ -74,3 +74,15 @@ def test_a_flipped_byte_of_the_index_is_seen(tmp_path, entries):
 def test_a_key_that_is_too_long_is_refused(tmp_path):
     with pytest.raises(ValueError, match="70000 bytes, at most 65535"):
         index_writer.write_index(tmp_path, {"k" * 70_000: Inline(b"x")})
+
+
+def test_a_node_outside_of_the_store_is_not_read(tmp_path, monkeypatch):
+    class Climbing:
+        hex, bytes = "../../outside", b"\1" * 16
+
+    (tmp_path / "a" / "store" / "d").mkdir(parents=True)
+    monkeypatch.setattr(index_writer.uuid, "uuid4", Climbing)
+    index_writer.write_index(tmp_path / "a" / "store", {"k": Inline(b"v")})
+    assert (tmp_path / "a" / "outside").is_file()
+    with pytest.raises(CheckpointError, match="expected a file below the store"):
+        read_index(tmp_path / "a" / "store")
