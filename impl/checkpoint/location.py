@@ -8,6 +8,8 @@ every restore refuses, and renamed when it is complete.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import glob
 import os
 import shutil
@@ -23,6 +25,7 @@ from impl.checkpoint.orbax_metadata import read_step
 __all__ = ["ITEM_NAMES", "UNFINISHED", "Location", "leftovers", "locate", "staged", "sync"]
 
 UNFINISHED = ".orbax-checkpoint-tmp"
+_HERE, _NO_REPLACE = -100, 1  # AT_FDCWD and RENAME_NOREPLACE of Linux
 ITEM_NAMES = ("items", "state", "default")
 
 
@@ -78,8 +81,7 @@ def _items_in(folder: FilePath) -> FilePath | None:
 def staged(target: FilePath) -> Iterator[FilePath]:
     """A folder to write into, renamed to `target` when the block ends well and removed when it does not.
 
-    The name is taken by making an empty folder, which fails where another writer was faster, and put in the place of
-    which the finished folder is moved in one step. Raises CheckpointError when `target` exists or cannot be made.
+    Another writer that was faster keeps the name. Raises CheckpointError when `target` exists or cannot be made.
     """
     target = FilePath(target).absolute()
     if os.path.lexists(target):
@@ -97,19 +99,39 @@ def staged(target: FilePath) -> Iterator[FilePath]:
 
 
 def _named(stage: FilePath, target: FilePath) -> None:
+    """Gives the finished folder its name, which must be free."""
     try:
-        target.mkdir()
+        if not _renamed_by_linux(stage, target):
+            _renamed_over_a_claim(stage, target)
     except FileExistsError as error:
         raise CheckpointError(
             f"{target}: another writer finished it meanwhile; it was left as it is: compare it, or give another name"
         ) from error
+    sync(target.parent)
+
+
+def _renamed_by_linux(stage: FilePath, target: FilePath) -> bool:
+    """Renames unless the target exists, in one step. False where the system or its file system has no such call."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    if call(_HERE, os.fsencode(stage), _HERE, os.fsencode(target), _NO_REPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(stage), None, str(target))
+
+
+def _renamed_over_a_claim(stage: FilePath, target: FilePath) -> None:
+    """The same in two steps: an empty folder claims the name, and is replaced by the finished one."""
+    target.mkdir()
     try:
         os.rename(stage, target)
     except OSError:
         with contextlib.suppress(OSError):
             target.rmdir()
         raise
-    sync(target.parent)
 
 
 def sync(path: FilePath) -> None:
