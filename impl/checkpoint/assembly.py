@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from impl.checkpoint.canonical import Canonical, split_name
+from impl.checkpoint.canonical import Canonical
 from impl.checkpoint.dialect import LINEN, Dialect
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.layers import nested_names
+from impl.checkpoint.kinds import INLINE, in_value, place_of
+from impl.checkpoint.layers import is_array, nested_names
 from impl.checkpoint.leaf import Leaf, LeafSpec, Leaves, Path, shape_of, show
+from impl.checkpoint.optimizers import is_nested, numbered_places, split_name
 from impl.checkpoint.tree import Flat
 
 __all__ = ["Assembly", "Dropped", "assemble"]
@@ -43,59 +45,108 @@ def assemble(canonical: Canonical, dialect: Dialect) -> Assembly:
 
 def _linen(canonical: Canonical, dialect: Dialect) -> Assembly:
     leaves: dict[Path, Leaf] = _prefixed(("params", "params"), canonical.weights)
+    beside = dict(canonical.aux)
     for name, tree in canonical.collections.items():
-        leaves |= _prefixed(("nnx_aux",) if name == "nnx_aux" else ("params", name), tree)
-    for name, tree in canonical.slots.items():
-        level = () if name in canonical.bare_slots else ("params",)
-        leaves |= _prefixed(("opt_state", *split_name(name), *level), tree)
-    leaves |= {("opt_state", *split_name(name)): leaf for name, leaf in canonical.scalars.items()}
-    step, notes = _step(canonical.step, "int32")
+        if dialect == "D2" and name in INLINE:
+            beside |= tree
+        else:
+            leaves |= _prefixed(("nnx_aux",) if name == "nnx_aux" else ("params", name), tree)
+    state, gone, notes = _linen_state(canonical, dialect)
+    leaves |= state.leaves
+    step, more = _step(canonical.step, "int32")
     leaves |= _prefixed(("step",), step)
-    dropped: tuple[Dropped, ...] = ()
+    dropped = _gone(gone)
     if dialect == "D2":
-        leaves |= _prefixed(("nnx_aux", "model"), canonical.aux)
-        if not canonical.aux:
-            notes = (*notes, "there is no state besides the weights, so the tree is the same as D1")
+        leaves |= _prefixed(("nnx_aux", "model"), beside)
+        if not beside and "nnx_aux" not in canonical.collections:
+            more = (*more, "there is no state besides the weights, so the tree is the same as D1")
     else:
         reason = "D1 has no place for streams and other model state; ask for D2 to keep it"
-        dropped = tuple(Dropped(path=show(path), reason=reason) for path in canonical.aux)
-    nested = [name for name in canonical.slots if "inner_state" in name and name not in canonical.bare_slots]
-    if nested and canonical.dialect not in LINEN:
-        notes = (*notes, f"slots {nested} got a params level, as Linen has; NNX releases write none in nested states")
-    lists = frozenset(("opt_state", *split_name(name)) for name in canonical.lists)
-    return Assembly(flat=Flat(leaves=leaves, lists=lists), dropped=dropped, notes=notes)
+        dropped += tuple(Dropped(path=show(path), reason=reason) for path in canonical.aux)
+    lists = state.lists | _lists(canonical, leaves, (("params",), ("nnx_aux",)))
+    return Assembly(flat=Flat(leaves=leaves, lists=lists), dropped=dropped, notes=(*more, *notes))
+
+
+def _linen_state(canonical: Canonical, dialect: Dialect) -> tuple[Flat, tuple[str, ...], tuple[str, ...]]:
+    """opt_state, the empty states left out, and notes. A dialect keeps its own way, another one has its usual way."""
+    bare, lists = canonical.bare_slots, canonical.lists
+    gone: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    nested = sorted(name for name in canonical.slots if is_nested(name))
+    if dialect != canonical.dialect and dialect == "D2":
+        bare = bare | frozenset(nested)
+        lists = frozenset(place for place in lists if not is_nested(place))
+        gone = tuple(name for name, leaf in canonical.scalars.items() if leaf is None and is_nested(name))
+        if nested:
+            notes = (f"slots {nested} are written as NNX keeps them, without a params level: Linen reads them in D1",)
+    elif dialect != canonical.dialect and canonical.dialect != "D1":
+        bare = frozenset()
+        lists = numbered_places((*canonical.slots, *canonical.scalars))
+        if nested:
+            notes = (f"slots {nested} got a params level, as Linen has; NNX releases write none in nested states",)
+    leaves: dict[Path, Leaf] = {}
+    for name, tree in canonical.slots.items():
+        level = () if name in bare else ("params",)
+        leaves |= _prefixed(("opt_state", *split_name(name), *level), tree)
+    leaves |= {("opt_state", *split_name(name)): leaf for name, leaf in canonical.scalars.items() if name not in gone}
+    return Flat(leaves=leaves, lists=frozenset(("opt_state", *split_name(name)) for name in lists)), gone, notes
 
 
 def _nnx(canonical: Canonical, dialect: Dialect) -> Assembly:
-    both = sorted(set(canonical.weights) & set(canonical.aux))
-    if both:
-        raise CheckpointError(f"{show(both[0])} is a weight and state at once: rename one of the two")
-    model = {nested_names(path): leaf for path, leaf in (canonical.weights | canonical.aux).items()}  # type: ignore[operator]
+    inline = [tree for name, tree in canonical.collections.items() if name in INLINE]
+    model: dict[Path, Leaf] = {}
+    for tree in (canonical.weights, canonical.aux, *inline):
+        both = sorted(set(model) & set(tree))
+        if both:
+            raise CheckpointError(f"{show(both[0])} is a weight and state at once: rename one of the two")
+        model |= tree
+    model = _nested(model)
     optimizer: dict[Path, Leaf] = {}
     for name, tree in canonical.slots.items():
-        inner = {nested_names(path): leaf for path, leaf in tree.items()}
-        optimizer |= _prefixed(("optimizer", "opt_state", *split_name(name)), inner)
-    gone = [name for name, leaf in canonical.scalars.items() if leaf is None]
+        optimizer |= _prefixed(("optimizer", "opt_state", *split_name(name)), _nested(tree))
+    gone = tuple(name for name, leaf in canonical.scalars.items() if leaf is None)
     scalars = {name: leaf for name, leaf in canonical.scalars.items() if leaf is not None}
     optimizer |= {("optimizer", "opt_state", *split_name(name)): leaf for name, leaf in scalars.items()}
     step, notes = _step(canonical.step, "uint32")
     optimizer |= _prefixed(("optimizer", "step"), step)
     extra: dict[Path, Leaf] = {}
-    for name, tree in canonical.collections.items():
-        inner = {nested_names(path): leaf for path, leaf in tree.items()}
-        extra |= _prefixed(("collections", name), inner)
+    for name in sorted(set(canonical.collections) - INLINE):
+        extra |= _prefixed(("collections", name), _nested(canonical.collections[name]))
         notes = (*notes, f"collection {name!r} is kept below collections/: no NNX release reads it from there")
     bare = dialect == "D4" and not optimizer and not extra
     leaves = _prefixed(() if bare else ("model",), model) | optimizer | extra
+    lists = _lists(canonical, leaves, (("model",), ("collections",), ()) if not bare else ((),))
     if dialect == "D4":
-        leaves = {(*path, "value") if _is_value(leaf) else path: leaf for path, leaf in leaves.items()}
+        leaves = {(in_value(path) if _is_value(leaf) else path): leaf for path, leaf in leaves.items()}
+        lists = frozenset(in_value(path) if in_value(path)[-1] != "value" else path for path in lists)
+    return Assembly(flat=Flat(leaves=leaves, lists=lists), dropped=_gone(gone), notes=notes)
+
+
+def _gone(names: tuple[str, ...]) -> tuple[Dropped, ...]:
     reason = "an empty optimizer state: NNX trees leave it out, and going back to Linen fills the gap"
-    dropped = tuple(Dropped(path=f"opt_state/{name}", reason=reason) for name in gone)
-    return Assembly(flat=Flat(leaves=leaves, lists=frozenset()), dropped=dropped, notes=notes)
+    return tuple(Dropped(path=f"opt_state/{name}", reason=reason) for name in names)
+
+
+def _nested(tree: Leaves) -> dict[Path, Leaf]:
+    return {nested_names(path): leaf for path, leaf in tree.items()}
+
+
+def _lists(canonical: Canonical, leaves: Leaves, roots: tuple[Path, ...]) -> frozenset[Path]:
+    """Paths of the lists below the model and its collections, in a tree made of `leaves`."""
+    found = set()
+    if not canonical.model_lists:
+        return frozenset()
+    for path in leaves:
+        if path[0] in ("opt_state", "optimizer"):
+            continue
+        root = next(each for each in roots if path[: len(each)] == each)
+        start = len(root) + (path[0] in ("params", "collections", "nnx_aux"))
+        found |= {path[:end] for end in range(start, len(path)) if place_of(path[start:end]) in canonical.model_lists}
+    return frozenset(found)
 
 
 def _is_value(leaf: Leaf) -> bool:
-    return (leaf is not None and hasattr(leaf, "__array__")) or type(leaf).__name__ in ("KeyArray", "LeafSpec")
+    return is_array(leaf) or isinstance(leaf, np.generic)
 
 
 def _prefixed(prefix: Path, leaves: Leaves) -> dict[Path, Leaf]:

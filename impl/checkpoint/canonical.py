@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from impl.checkpoint.dialect import LINEN, Dialect, detect, model_root
-from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.layers import Group, find_groups, suffixed_names
-from impl.checkpoint.leaf import Empty, Leaf, Leaves, Path, dtype_of, key_impl_of, show
+from impl.checkpoint.kinds import collections_of, out_of_value, place_of
+from impl.checkpoint.layers import Group, find_groups, is_array, suffixed_names
+from impl.checkpoint.leaf import Leaf, Leaves, Path, dtype_of, key_impl_of, show
+from impl.checkpoint.optimizers import join_name, leaves_weights_out, numbered_places, split_name, split_optimizer
 from impl.checkpoint.tree import Flat
 
-__all__ = ["REFERENCE", "Canonical", "canonicalise", "join_name", "split_name"]
+__all__ = ["REFERENCE", "Canonical", "canonicalise", "split_name"]
 
 REFERENCE = "reference_params"
+_NONE: tuple[str, ...] = ()
 _COUNTERS = {"uint32", "int32", "int64", "bool"}  # what streams and routing tables are made of, and weights never
 
 
@@ -23,9 +25,10 @@ class Canonical:
 
     weights: what the optimizer trains. slots: optimizer state that mirrors the weights, by its place in the optimizer
     ("0/mu"). scalars: the rest of the optimizer ("0/count"). step: {} or {(): the step counter}. aux: random streams
-    and other state of the model. collections: further trees of the shape of the model ("reference_params", "aqt"), and
-    under "nnx_aux" what a D2 file keeps there besides the model. bare_slots: slots without the "params" level that
-    Linen has. lists: places in the optimizer that are lists. notes: readings that were not certain.
+    and other state of the model. collections: further trees of the shape of the model, by Linen's names for them
+    ("reference_params", "aqt"), and under "nnx_aux" what a D2 file keeps there besides the model. bare_slots: slots
+    without the "params" level that Linen has. lists: places in the optimizer that are lists. model_lists: places in the
+    model that are, without the layer (`kinds.place_of`). notes: readings that were not certain.
     """
 
     dialect: Dialect
@@ -37,6 +40,7 @@ class Canonical:
     collections: Mapping[str, Leaves]
     bare_slots: frozenset[str]
     lists: frozenset[str]
+    model_lists: frozenset[Path]
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
 
@@ -44,18 +48,6 @@ class Canonical:
     def reference_params(self) -> Leaves:
         """The frozen policy of a preference run; empty when there is none."""
         return self.collections.get(REFERENCE, {})
-
-
-def join_name(path: Path) -> str:
-    """Name of a place in the optimizer. Raises CheckpointError for a part that holds a slash."""
-    if any("/" in part for part in path):
-        raise CheckpointError(f"optimizer key {path} holds a slash, expected plain names: rename that key")
-    return "/".join(path)
-
-
-def split_name(name: str) -> Path:
-    """The path that `join_name` made `name` of."""
-    return tuple(name.split("/")) if name else ()
 
 
 def canonicalise(flat: Flat) -> Canonical:
@@ -66,11 +58,16 @@ def canonicalise(flat: Flat) -> Canonical:
     model = _under(leaves, root)
     linen = dialect in LINEN
     state = ("opt_state",) if linen else ("optimizer", "opt_state")
-    slots, scalars, bare = _split_optimizer(_under(leaves, state), model)
-    weights, aux, notes = (model, {}, ()) if linen else _split_model(model, slots)
+    slots, scalars, bare = split_optimizer(_under(leaves, state), model)
     extra = _collections(leaves, linen)
-    if dialect == "D2":
-        aux = _under(leaves, ("nnx_aux", "model"))
+    if linen:
+        weights, notes = model, _NONE
+        aux, found = _apart(_under(leaves, ("nnx_aux", "model")))
+    else:
+        mixed, found = _apart(model)
+        weights, aux, notes = _split_model(mixed, slots, scalars)
+    for name, tree in found.items():
+        extra[name] = {**extra.get(name, {}), **tree}
     groups = find_groups(weights, aux)
     nested = frozenset(group.name for group in groups if group.form == "nested")
 
@@ -87,9 +84,10 @@ def canonicalise(flat: Flat) -> Canonical:
         aux=plain(aux),
         collections={name: plain(tree) for name, tree in extra.items()},
         bare_slots=bare if linen else frozenset(),
-        lists=frozenset(join_name(path) for path in inside) if linen else _numbered((*slots, *scalars)),
+        lists=frozenset(join_name(path) for path in inside) if linen else numbered_places((*slots, *scalars)),
+        model_lists=_model_lists(flat.lists, dialect, root),
         groups=groups,
-        notes=notes,
+        notes=(*notes, *(("the level base/ around the model is left out",) if root == ("base",) else ())),
     )
 
 
@@ -98,40 +96,38 @@ def _under(leaves: Leaves, root: Path) -> dict[Path, Leaf]:
 
 
 def _unwrap(leaves: Leaves) -> dict[Path, Leaf]:
-    return {
-        (path[:-1] if path[-1] == "value" and not isinstance(leaf, Empty) else path): leaf
-        for path, leaf in leaves.items()
-    }
+    return {(out_of_value(path) if is_array(leaf) else path): leaf for path, leaf in leaves.items()}
 
 
-def _split_optimizer(
-    state: Leaves, model: Leaves
-) -> tuple[dict[str, dict[Path, Leaf]], dict[str, Leaf], frozenset[str]]:
-    """Slots by name, the other leaves by name, and the slots that have no "params" level."""
-    slots: dict[str, dict[Path, Leaf]] = {}
-    scalars: dict[str, Leaf] = {}
-    bare: set[str] = set()
-    for path, leaf in state.items():
-        # The longest tail that is a weight wins, so that a module named like an optimizer key cannot cut it short.
-        start = next((start for start in range(1, len(path)) if path[start:] in model), 0)
-        if not start:
-            scalars[join_name(path)] = leaf
+def _apart(model: Leaves) -> tuple[dict[Path, Leaf], dict[str, dict[Path, Leaf]]]:
+    """What of `model` Linen keeps in no collection of its own, and the rest by collection."""
+    where = collections_of(model)
+    found: dict[str, dict[Path, Leaf]] = {}
+    for path, name in where.items():
+        found.setdefault(name, {})[path] = model[path]
+    return {path: leaf for path, leaf in model.items() if path not in where}, found
+
+
+def _model_lists(lists: frozenset[Path], dialect: Dialect, root: Path) -> frozenset[Path]:
+    """Lists outside the optimizer, by their place in the model."""
+    roots = (root, ("nnx_aux", "model"))
+    places = set()
+    for path in lists:
+        if path[:1] in (("opt_state",), ("optimizer",)):
             continue
-        level = path[start - 1] == "params" and start > 1
-        name = join_name(path[: start - level])
-        if not level:
-            bare.add(name)
-        slots.setdefault(name, {})[path[start:]] = leaf
-    return slots, scalars, frozenset(bare)
+        inside = next((path[len(each) :] for each in roots if each and path[: len(each)] == each), None)
+        if inside is None:  # below a collection, or in a bare model
+            inside = path[2:] if path[0] in ("params", "collections") else path
+        places.add(place_of(out_of_value(inside) if dialect == "D4" else inside))
+    return frozenset(places)
 
 
 def _split_model(
-    model: Leaves, slots: Mapping[str, Leaves]
+    model: Leaves, slots: Mapping[str, Leaves], scalars: Mapping[str, Leaf]
 ) -> tuple[dict[Path, Leaf], dict[Path, Leaf], tuple[str, ...]]:
     """Weights and other state of an NNX model, where both lie in one tree, and what was judged rather than known."""
     trained = {path for tree in slots.values() for path in tree}
-    # A plain chain keeps a slot for every weight. A partitioned or wrapped one may leave out the frozen ones.
-    masked = any({"inner_states", "inner_state"} & set(split_name(name)) for name in slots)
+    whole = trained and not leaves_weights_out(slots, scalars, model)
     weights: dict[Path, Leaf] = {}
     aux: dict[Path, Leaf] = {}
     notes: list[str] = []
@@ -141,7 +137,7 @@ def _split_model(
             weights[path] = leaf
         elif stream or key_impl_of(leaf) or dtype_of(leaf) in _COUNTERS:
             aux[path] = leaf
-        elif trained and not masked:
+        elif whole and is_array(leaf):
             aux[path] = leaf
             notes.append(f"{show(path)}: no optimizer slot mirrors it, so it is taken for state, not for a weight")
         else:
@@ -162,13 +158,3 @@ def _collections(leaves: Leaves, linen: bool) -> dict[str, dict[Path, Leaf]]:
         if beside:
             found["nnx_aux"] = beside
     return found
-
-
-def _numbered(names: tuple[str, ...]) -> frozenset[str]:
-    """Places whose children are all numbers: the chains that NNX writes as dicts with gaps and Linen as lists."""
-    children: dict[Path, set[str]] = {}
-    for name in names:
-        path = split_name(name)
-        for end in range(len(path)):
-            children.setdefault(path[:end], set()).add(path[end])
-    return frozenset(join_name(path) for path, keys in children.items() if all(key.isdecimal() for key in keys))

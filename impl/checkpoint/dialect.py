@@ -13,7 +13,9 @@ from __future__ import annotations
 from typing import Literal
 
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.leaf import Empty, Leaves, Path, show
+from impl.checkpoint.kinds import out_of_value
+from impl.checkpoint.layers import is_array
+from impl.checkpoint.leaf import Leaves, Path, show
 from impl.checkpoint.tree import sort_key
 
 __all__ = ["LINEN", "NNX", "Dialect", "detect", "model_root"]
@@ -68,11 +70,9 @@ def model_root(leaves: Leaves, dialect: Dialect) -> Path:
 def _wrapped(leaves: Leaves, root: Path) -> bool:
     """Whether the arrays below `root` lie in {value:}; streams may be either way. Half of them is an error."""
     below = [
-        path
-        for path, leaf in leaves.items()
-        if path[: len(root)] == root and "rngs" not in path and not isinstance(leaf, Empty)
+        path for path, leaf in leaves.items() if path[: len(root)] == root and "rngs" not in path and is_array(leaf)
     ]
-    inside = [path for path in below if path[-1] == "value"]
+    inside = [path for path in below if out_of_value(path) != path]
     outside = sorted(set(below) - set(inside), key=sort_key)
     if inside and outside:
         raise CheckpointError(

@@ -4,7 +4,8 @@ L is the number of layers of a group, s the scan axis. A group is in one of thre
   stacked    decoder/layers/<rest>       parameters carry L at axis min(s, rank), all other state at axis 0
   suffixed   decoder/layers_<i>/<rest>   one subtree a layer, as Linen names them
   nested     decoder/layers/<i>/<rest>   the same as NNX lists named them; normalised to suffixed when read
-Children called layers_j inside a group (gpt_oss, gemma3) are ordinary names.
+Children called layers_j inside a group (gpt_oss, gemma3) are ordinary names. Layers that stages of a pipeline or chunks
+of a stack hold are "stacked" too, but their order is not in the tree: they are carried as they are.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ __all__ = [
     "axis_of",
     "describe",
     "find_groups",
+    "group_of",
+    "inner_of",
     "is_array",
     "layer_of",
     "nested_names",
@@ -48,13 +51,17 @@ ROOT = "decoder"
 _GROUP = re.compile(
     r"^(dense_layers|moe_layers|layers|layers_outside_pipeline|moe_layers_outside_pipeline|scanned_blocks)(?:_(\d+))?$"
 )
+_CARRIED = re.compile(r"^(pipeline_module|(?:dense|moe)_layers_\d+_\d+)$")
+_BESIDE = re.compile(r"^(layers|scanned_blocks)_remainder$")
+_INNER = re.compile(r"^layers?_(\d+)$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """One group of layers. depth: L, 0 while undecided. axis: s, -1 where not stacked or undecided.
 
-    candidates: every (s, L) that fits all leaves of a stacked group.
+    candidates: every (s, L) that fits all leaves of a stacked group. stacked_as: what the group is called once it is
+    stacked, where that is another name.
     """
 
     name: str
@@ -62,15 +69,19 @@ class Group:
     depth: int
     axis: int
     candidates: tuple[tuple[int, int], ...] = ()
+    stacked_as: str = ""
 
 
 def describe(group: Group) -> str:
     """A group in words: "stacked at axis 1, 4 layers"."""
+    if _CARRIED.match(group.name):
+        return "carried as it is: the order of its layers is not in the tree"
     if group.form != "stacked":
         names = f"{group.name}_<i>" if group.form == "suffixed" else f"{group.name}/<i>"
         return f"{names}, {group.depth} layers"
     if group.axis >= 0:
-        return f"stacked at axis {group.axis}, {group.depth} layers"
+        name = f" as {ROOT}/{group.stacked_as}" if group.stacked_as else ""
+        return f"stacked{name} at axis {group.axis}, {group.depth} layers"
     fits = ", ".join(f"{axis} ({depth} layers)" for axis, depth in group.candidates)
     return f"stacked, axis undecided: {fits or 'no axis'} fits"
 
@@ -83,6 +94,8 @@ def find_groups(weights: Leaves, aux: Leaves) -> tuple[Group, ...]:
     forms: dict[str, set[Form]] = defaultdict(set)
     indices: dict[str, set[int]] = defaultdict(set)
     for path in (*weights, *aux):
+        if len(path) > 2 and path[0] == ROOT and _CARRIED.match(path[1]):
+            forms[path[1]].add("stacked")
         found = _GROUP.match(path[1]) if len(path) > 2 and path[0] == ROOT else None
         if not found:
             continue
@@ -106,6 +119,8 @@ def _group(name: str, forms: set[Form], indices: set[int], weights: Leaves, aux:
                 f"{ROOT}/{name}: layer {gap} is absent, layer {max(indices)} is there: take a whole checkpoint"
             )
         return Group(name=name, form=form, depth=len(indices), axis=-1)
+    if _CARRIED.match(name):
+        return Group(name=name, form=form, depth=0, axis=-1)
     candidates = _candidates(_below(name, weights), _below(name, aux))
     sure = candidates[0] if len(candidates) == 1 else (-1, 0)
     return Group(name=name, form=form, axis=sure[0], depth=sure[1], candidates=candidates)
@@ -148,6 +163,12 @@ def settle(group: Group, weights: Leaves, scan_axis: int) -> Group:
     """
     if group.form != "stacked" or group.axis >= 0:
         return group
+    if _CARRIED.match(group.name):
+        first = min(_below(group.name, weights), key=sort_key, default=(ROOT, group.name))
+        raise CheckpointError(
+            f"{show(first)}: a stage of a pipeline or a chunk of a stack, and the tree does not say which layers it "
+            "holds: keep the layout"
+        )
     depth = dict(group.candidates).get(scan_axis)
     if depth is not None:
         return replace(group, axis=scan_axis, depth=depth)
@@ -169,6 +190,18 @@ def layer_of(path: Path) -> tuple[str, int, Path] | None:
     """(group, layer, rest) of a suffixed path such as decoder/layers_3/mlp/kernel; None for every other path."""
     found = _GROUP.match(path[1]) if len(path) > 2 and path[0] == ROOT else None
     return (found[1], int(found[2]), path[2:]) if found and found[2] else None
+
+
+def group_of(part: str) -> str:
+    """Name of the group that decoder/<part> belongs to, a remainder beside it included; "" where it is no layer."""
+    found = _GROUP.match(part) or _CARRIED.match(part) or _BESIDE.match(part)
+    return found[1] if found else ""
+
+
+def inner_of(part: str) -> int:
+    """Number of a layer inside a block, of "layers_3" or "layer_3"; -1 for every other name."""
+    found = _INNER.match(part)
+    return int(found[1]) if found else -1
 
 
 def suffixed_names(path: Path, nested: frozenset[str]) -> Path:

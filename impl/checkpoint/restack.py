@@ -49,7 +49,9 @@ def stack(leaves: Leaves, group: Group, scan_axis: int) -> dict[Path, Leaf]:
         layers = parts[rest]
         _check_layers(group, rest, layers)
         axis = min(scan_axis, rank_of(layers[0]))
-        result[(ROOT, group.name, *rest)] = stack_leaves([layers[index] for index in range(group.depth)], axis)
+        result[(ROOT, group.stacked_as or group.name, *rest)] = stack_leaves(
+            [layers[index] for index in range(group.depth)], axis
+        )
     return result
 
 
