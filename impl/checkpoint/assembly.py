@@ -17,6 +17,9 @@ from impl.checkpoint.tree import Flat
 
 __all__ = ["Assembly", "Dropped", "assemble"]
 
+_LEVELS = {"params": 2, "nnx_aux": 2, "collections": 2, "model": 1, "opt_state": -1, "optimizer": -1, "step": -1}
+"""Top of a tree -> levels above the model there; -1 where no model is, and every other top is the model's own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
@@ -63,27 +66,28 @@ def _linen(canonical: Canonical, dialect: Dialect) -> Assembly:
     else:
         reason = "D1 has no place for streams and other model state; ask for D2 to keep it"
         dropped += tuple(Dropped(path=show(path), reason=reason) for path in canonical.aux)
-    lists = state.lists | _lists(canonical, leaves, (("params",), ("nnx_aux",)))
+    lists = state.lists | _lists(canonical, leaves)
     return Assembly(flat=Flat(leaves=leaves, lists=lists), dropped=dropped, notes=(*more, *notes))
 
 
 def _linen_state(canonical: Canonical, dialect: Dialect) -> tuple[Flat, tuple[str, ...], tuple[str, ...]]:
-    """opt_state, the empty states left out, and notes. A dialect keeps its own way, another one has its usual way."""
+    """opt_state, the empty states left out, and notes: D1 as Linen writes it, D2 as NNX does (what was D2 stays)."""
     bare, lists = canonical.bare_slots, canonical.lists
     gone: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     nested = sorted(name for name in canonical.slots if is_nested(name))
-    if dialect != canonical.dialect and dialect == "D2":
+    if dialect == "D1":
+        numbered = numbered_places((*canonical.slots, *canonical.scalars))
+        lists = lists | frozenset(place for place in numbered if is_nested(place))
+        if nested and (canonical.dialect != "D1" or bare & set(nested)):
+            notes = (f"slots {nested} got a params level, as Linen has; NNX releases write none in nested states",)
+        bare = bare - set(nested)
+    elif canonical.dialect != "D2":
         bare = bare | frozenset(nested)
         lists = frozenset(place for place in lists if not is_nested(place))
         gone = tuple(name for name, leaf in canonical.scalars.items() if leaf is None and is_nested(name))
         if nested:
             notes = (f"slots {nested} are written as NNX keeps them, without a params level: Linen reads them in D1",)
-    elif dialect != canonical.dialect and canonical.dialect != "D1":
-        bare = frozenset()
-        lists = numbered_places((*canonical.slots, *canonical.scalars))
-        if nested:
-            notes = (f"slots {nested} got a params level, as Linen has; NNX releases write none in nested states",)
     leaves: dict[Path, Leaf] = {}
     for name, tree in canonical.slots.items():
         level = () if name in bare else ("params",)
@@ -115,7 +119,7 @@ def _nnx(canonical: Canonical, dialect: Dialect) -> Assembly:
         notes = (*notes, f"collection {name!r} is kept below collections/: no NNX release reads it from there")
     bare = dialect == "D4" and not optimizer and not extra
     leaves = _prefixed(() if bare else ("model",), model) | optimizer | extra
-    lists = _lists(canonical, leaves, (("model",), ("collections",), ()) if not bare else ((),))
+    lists = _lists(canonical, leaves)
     if dialect == "D4":
         leaves = {(in_value(path) if _is_value(leaf) else path): leaf for path, leaf in leaves.items()}
         lists = frozenset(in_value(path) if in_value(path)[-1] != "value" else path for path in lists)
@@ -131,17 +135,14 @@ def _nested(tree: Leaves) -> dict[Path, Leaf]:
     return {nested_names(path): leaf for path, leaf in tree.items()}
 
 
-def _lists(canonical: Canonical, leaves: Leaves, roots: tuple[Path, ...]) -> frozenset[Path]:
+def _lists(canonical: Canonical, leaves: Leaves) -> frozenset[Path]:
     """Paths of the lists below the model and its collections, in a tree made of `leaves`."""
-    found = set()
-    if not canonical.model_lists:
-        return frozenset()
-    for path in leaves:
-        if path[0] in ("opt_state", "optimizer"):
-            continue
-        root = next(each for each in roots if path[: len(each)] == each)
-        start = len(root) + (path[0] in ("params", "collections", "nnx_aux"))
-        found |= {path[:end] for end in range(start, len(path)) if place_of(path[start:end]) in canonical.model_lists}
+    found: set[Path] = set()
+    for path in leaves if canonical.model_lists else ():
+        start = _LEVELS.get(path[0], 0)
+        if start >= 0:
+            ends = range(start + 1, len(path))
+            found |= {path[:end] for end in ends if place_of(path[start:end]) in canonical.model_lists}
     return frozenset(found)
 
 
