@@ -35,6 +35,9 @@ COMMANDS = (
     "harness.cli.convert",
     "harness.cli.compare",
     "harness.cli.inspect",
+    "harness.cli.export",
+    "harness.cli.entropy",
+    "harness.cli.paxml",
     "harness.cli.bench",
 )
 """Modules of the commands, in the order of the help text. Adding a command is adding a line."""

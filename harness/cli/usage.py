@@ -6,7 +6,7 @@ import argparse
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UsageError", "count", "positive", "unknown"]
+__all__ = ["UsageError", "count", "positive", "unknown", "whole"]
 
 
 MOST = 20
@@ -31,6 +31,13 @@ def count(text: str) -> int:
     """A whole number from 1 on, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 on, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
 
 

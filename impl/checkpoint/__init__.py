@@ -1,11 +1,14 @@
-"""Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, save, load."""
+"""Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, export, save, load."""
 
 from impl.checkpoint.comparison import CheckpointComparison, LeafDifference, NotCompared, compare
 from impl.checkpoint.conversion import ConversionReport, Request, convert, convert_as
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.in_memory import convert_in_memory, write_sample
+from impl.checkpoint.entropy import EntropyReport, entropy, entropy_text
+from impl.checkpoint.export import ExportReport, export, export_text
 from impl.checkpoint.inspection import Inspection, inspect
 from impl.checkpoint.leaf import KeyArray
+from impl.checkpoint.paxml import PaxmlReport, PaxmlWishes, paxml, paxml_text
 from impl.checkpoint.rendering import as_data, comparison_text, conversion_text, inspection_text
 from impl.checkpoint.store import load_tree, save_tree
 
@@ -13,10 +16,14 @@ __all__ = [
     "CheckpointComparison",
     "CheckpointError",
     "ConversionReport",
+    "EntropyReport",
+    "ExportReport",
     "Inspection",
     "KeyArray",
     "LeafDifference",
     "NotCompared",
+    "PaxmlReport",
+    "PaxmlWishes",
     "Request",
     "as_data",
     "compare",
@@ -25,9 +32,15 @@ __all__ = [
     "convert",
     "convert_as",
     "convert_in_memory",
+    "entropy",
+    "entropy_text",
+    "export",
+    "export_text",
     "inspect",
     "inspection_text",
     "load_tree",
+    "paxml",
+    "paxml_text",
     "save_tree",
     "write_sample",
 ]

@@ -16,7 +16,7 @@ from impl.checkpoint.transfer import Transfer
 __all__ = ["as_data", "comparison_text", "conversion_text", "inspection_text"]
 
 
-def as_data(record: ConversionReport | CheckpointComparison | Inspection) -> dict[str, Any]:
+def as_data(record: Any) -> dict[str, Any]:
     """A record as dicts, lists, numbers and strings, ready for json.dumps; a comparison gets its outcome too."""
     data = _plain(record)
     if isinstance(record, CheckpointComparison):

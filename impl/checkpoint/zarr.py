@@ -1,0 +1,70 @@
+"""Folders of zarr arrays, version 2: what is there, from its metadata alone, and one array at a time.
+
+A chunk that is not stored is zeros: writers leave out what is. That cannot be told from a lost file, so it is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path as FilePath
+from typing import Any
+
+import ml_dtypes  # noqa: F401  # teaches NumPy the names bfloat16, float8_... and int4
+import numpy as np
+
+from impl.checkpoint.errors import CheckpointError
+
+__all__ = ["Stored", "read_array", "stored_arrays"]
+
+METADATA = ".zarray"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """An array on disk. absent: chunks that have no file and are read as zeros."""
+
+    path: FilePath
+    shape: tuple[int, ...]
+    dtype: str
+    absent: int
+
+
+def stored_arrays(folder: FilePath) -> dict[str, Stored]:
+    """The arrays right below `folder` by name, in name order. Raises CheckpointError for one that cannot be read."""
+    folder = FilePath(folder)
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise CheckpointError(f"{folder}: expected a folder of arrays, found {found}: give the folder of one step")
+    places = [child for child in sorted(folder.iterdir()) if (child / METADATA).is_file()]
+    return {child.name: _stored(child) for child in places}
+
+
+def _stored(place: FilePath) -> Stored:
+    try:
+        metadata = json.loads((place / METADATA).read_text())
+        shape, chunks = tuple(metadata["shape"]), tuple(metadata["chunks"])
+        dtype = str(np.dtype(metadata["dtype"]))
+        if len(shape) != len(chunks) or metadata["zarr_format"] != 2 or min((*shape, *chunks), default=1) < 0:
+            raise ValueError(f"shape {shape} in chunks {chunks}, format {metadata['zarr_format']}")
+        counts = [math.ceil(length / chunk) for length, chunk in zip(shape, chunks, strict=True)]
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{place}: {METADATA} cannot be understood ({error}): copy the array again") from error
+    separator = metadata.get("dimension_separator", ".")
+    names = (separator.join(map(str, index)) or "0" for index in product(*map(range, counts)))
+    return Stored(path=place, shape=shape, dtype=dtype, absent=sum(not (place / name).is_file() for name in names))
+
+
+def read_array(stored: Stored) -> np.ndarray:
+    """The array in host memory, at its stored dtype. Raises CheckpointError where a chunk is damaged."""
+    import tensorstore
+
+    spec: dict[str, Any] = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{stored.path}/"}}
+    try:
+        found = np.asarray(tensorstore.open(spec, open=True, read=True).result().read().result())
+    except Exception as error:  # TensorStore raises its own kinds
+        reason = str(error).strip().splitlines()[0][:300]
+        raise CheckpointError(f"{stored.path}: cannot be read ({reason}): copy the array again") from error
+    return found
