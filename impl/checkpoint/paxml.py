@@ -86,7 +86,9 @@ def paxml(source: FilePath, target: FilePath, wishes: PaxmlWishes) -> PaxmlRepor
     step = int(np.asarray(tree[(STEP,)]))
     write_checked(target, FilePath(str(step)) / "items", assembly.flat, {"scan_layers": wishes.layout == "scanned"})
     absent = {name: stored.absent for name, stored in arrays.items() if stored.absent}
-    zeros = [f"{name}: {count} chunks are not stored and were read as zeros" for name, count in absent.items()]
+    filled = [
+        f"{name}: {count} chunks are not stored and were read as the fill value" for name, count in absent.items()
+    ]
     return PaxmlReport(
         source=str(source),
         target=str(target),
@@ -98,7 +100,7 @@ def paxml(source: FilePath, target: FilePath, wishes: PaxmlWishes) -> PaxmlRepor
         axes=sizes,
         groups={f"{ROOT}/{group.name}": describe(group) for group in canonical.groups},
         left_out=left_out,
-        notes=(*canonical.notes, *assembly.notes, *zeros),
+        notes=(*canonical.notes, *assembly.notes, *filled),
     )
 
 

@@ -1,6 +1,7 @@
 """Folders of zarr arrays, version 2: what is there, from its metadata alone, and one array at a time.
 
-A chunk that is not stored is zeros: writers leave out what is. That cannot be told from a lost file, so it is counted.
+A chunk without a file is read as the array's fill value. Where one is declared, writers leave such chunks out, which
+cannot be told from a lost file and is counted; where none is, the file is missing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ METADATA = ".zarray"
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """An array on disk. absent: chunks that have no file and are read as zeros."""
+    """An array on disk. absent: chunks that have no file and are read as the fill value."""
 
     path: FilePath
     shape: tuple[int, ...]
@@ -54,7 +55,10 @@ def _stored(place: FilePath) -> Stored:
         raise CheckpointError(f"{place}: {METADATA} cannot be understood ({error}): copy the array again") from error
     separator = metadata.get("dimension_separator", ".")
     names = (separator.join(map(str, index)) or "0" for index in product(*map(range, counts)))
-    return Stored(path=place, shape=shape, dtype=dtype, absent=sum(not (place / name).is_file() for name in names))
+    absent = [name for name in names if not (place / name).is_file()]
+    if absent and metadata.get("fill_value") is None:
+        raise CheckpointError(f"{place}: chunk {absent[0]} is missing, one of {len(absent)}: copy the array again")
+    return Stored(path=place, shape=shape, dtype=dtype, absent=len(absent))
 
 
 def read_array(stored: Stored) -> np.ndarray:
