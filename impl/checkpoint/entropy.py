@@ -2,8 +2,8 @@
 
   mu := cos(1000 p),  nu := sin(1000 p)
 leaf by leaf, p the weight. The product is rounded to float32, as a train step on float32 weights would; its cosine and
-sine are taken in float64 and rounded once, to the dtype the slot has, so that a value depends on its weight alone and
-not on where in an array it lies. nu may be negative: never train from such a checkpoint.
+sine are taken in float64 and rounded once, to the dtype the slot has: NumPy's own float32 cosine misses the nearest
+number for one value in six. nu may be negative: never train from such a checkpoint.
 """
 
 from __future__ import annotations
@@ -113,6 +113,6 @@ def entropy_text(report: EntropyReport) -> str:
             f"from      {report.source} ({report.dialect})",
             f"made      {slots}",
             f"size      {report.leaves} leaves, {report.bytes} bytes",
-            "note      mu = cos(1000 p), nu = sin(1000 p), product in float32; nu may be negative: never train from it",
+            "note      mu = cos(1000 p), nu = sin(1000 p), 1000 p in float32; nu may be negative: never train from it",
         ]
     )

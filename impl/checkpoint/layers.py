@@ -169,9 +169,11 @@ def settle(group: Group, weights: Leaves, scan_axis: int) -> Group:
             f"{show(first)}: a stage of a pipeline or a chunk of a stack, and the tree does not say which layers it "
             "holds: keep the layout"
         )
-    depth = dict(group.candidates).get(scan_axis)
+    # An axis beyond every leaf's last one is each leaf's last one.
+    axis = min(scan_axis, max((rank_of(leaf) for leaf in _below(group.name, weights).values()), default=1) - 1)
+    depth = dict(group.candidates).get(axis)
     if depth is not None:
-        return replace(group, axis=scan_axis, depth=depth)
+        return replace(group, axis=axis, depth=depth)
     lengths = {
         path: shape_of(leaf)[axis_of(leaf, scan_axis)] if rank_of(leaf) else 0
         for path, leaf in _below(group.name, weights).items()

@@ -13,9 +13,13 @@ from impl.checkpoint.canonical import canonicalise
 from impl.checkpoint.conversion import convert, relayout
 from impl.checkpoint.leaf import LeafSpec, dtype_of, key_impl_of, same_bytes, shape_of
 from impl.checkpoint.tree import Flat, flatten, nest
+from impl.names import addresses, scatter
+from impl.params import draw
+from impl.statistics import statistic_addresses
+from impl.tiny import family
+from impl.trees import nested
 from tests.impl.checkpoint import zoo
 
-DIALECTS = ("D1", "D2", "D3", "D4")
 AUX = ("rngs", "counters")
 ALIKE = ("none", "reference", "lora")  # nothing that D1 has not, and that makes a D2
 
@@ -39,7 +43,7 @@ def moved(tree, dialect, layout="keep", *, axis=1, cycle=1):
 
 
 def check_all_ways(layout, kind, state):
-    for source, target in itertools.product(DIALECTS, DIALECTS):
+    for source, target in itertools.product(zoo.DIALECTS, zoo.DIALECTS):
         tree = zoo.tree(source, layout, kind, state)
         canonical = canonicalise(normal(tree))
         assert canonical.dialect == ("D1" if source == "D2" and state in ALIKE else source)
@@ -90,12 +94,19 @@ def test_layers_move_in_weights_slots_and_state_alike(start, end):
         same(moved(tree, target, layout, axis=axis, cycle=after.cycle), wanted)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", zoo.DIALECTS)
 def test_shapes_alone_take_the_same_way(dialect):
     tree = zoo.tree("D2", "two", "muon", "rngs")
     canonical = relayout(canonicalise(specs(normal(tree))), "unscanned", 1, 1)
     found = assemble(canonical, dialect).flat
     assert found == specs(assemble(relayout(canonicalise(normal(tree)), "unscanned", 1, 1), dialect).flat)
+
+
+def test_an_axis_beyond_every_leaf_is_the_last_one_of_each():
+    tree = {"params": {"params": {"decoder": {f"layers_{i}": {"w": zoo.values(f"w{i}", (2,))} for i in range(2)}}}}
+    there = moved(tree, "D1", "scanned", axis=2)
+    assert there["params"]["params"]["decoder"]["layers"]["w"].shape == (2, 2)
+    same(moved(there, "D1", "unscanned", axis=2), tree)
 
 
 def specs(flat):
@@ -167,6 +178,25 @@ def test_a_kernel_that_was_taken_out_for_its_quantised_twin_stays_an_empty_place
     apart = moved(tree, "D1", "unscanned")["params"]["params"]["decoder"]
     assert apart["layers_2"]["mlp"]["wi_0"] == {"kernel": {}}
     same(moved(moved(tree, "D3", "unscanned"), "D1", "scanned"), tree)
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_statistics_of_8_bit_products_go_where_impl_has_them(scanned):
+    config = family("llama2", num_decoder_layers=3, quantization="fp8", scan_layers=scanned)
+    tables = {
+        layout: (addresses(config, layout), statistic_addresses(config, layout))
+        for layout in ("layers_{i}", "layers/{i}")
+    }
+    params, remembered = tables["layers_{i}"]
+    stats = {name: zoo.values(name, (5,)) for name in remembered}
+    linen = {
+        "params": nested(scatter(draw(config, 7), params)),
+        "_overwrite_with_gradient": nested(scatter(stats, remembered)),
+    }
+    nnx_params, nnx_stats = tables["layers/{i}"]
+    nnx = nested({**scatter(draw(config, 7), nnx_params), **scatter(stats, nnx_stats)})
+    same(moved({"params": linen}, "D3"), {"model": nnx})
+    same(moved({"model": nnx}, "D1"), {"params": linen})
 
 
 @pytest.mark.parametrize(("kind", "state"), [("muon", "aqt"), ("skip", "rngs")])

@@ -20,6 +20,7 @@ __all__ = [
     "weights",
 ]
 
+DIALECTS = ("D1", "D2", "D3", "D4")
 OPTIMIZERS = ("adamw", "adamw_mask", "adam_pax", "sgd", "muon", "trainable", "skip", "none")
 MATRICES = ("wi_0/kernel", "wo/kernel")
 STATES = ("none", "reference", "fp8", "aqt", "batch_stats", "rngs", "lora", "counters")
