@@ -9,10 +9,10 @@ import numpy as np
 from impl.checkpoint.canonical import Canonical
 from impl.checkpoint.dialect import LINEN, Dialect
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.kinds import INLINE, in_value, place_of
+from impl.checkpoint.kinds import in_value, inside_and_beside, place_of
 from impl.checkpoint.layers import is_array, nested_names
 from impl.checkpoint.leaf import Leaf, LeafSpec, Leaves, Path, shape_of, show
-from impl.checkpoint.optimizers import is_nested, numbered_places, split_name
+from impl.checkpoint.optimizers import check_slots, is_nested, numbered_places, split_name
 from impl.checkpoint.tree import Flat
 
 __all__ = ["Assembly", "Dropped", "assemble"]
@@ -41,19 +41,18 @@ class Assembly:
 def assemble(canonical: Canonical, dialect: Dialect) -> Assembly:
     """`canonical` as a tree of `dialect`. Leaves are passed on as they are; only the step changes its dtype.
 
-    Raises CheckpointError when the step does not fit the other dialect's dtype.
+    Raises CheckpointError for a step that does not fit the other dialect's dtype, and for slots that fit no model.
     """
+    check_slots(canonical.slots, canonical.scalars, canonical.weights)
     return _linen(canonical, dialect) if dialect in LINEN else _nnx(canonical, dialect)
 
 
 def _linen(canonical: Canonical, dialect: Dialect) -> Assembly:
     leaves: dict[Path, Leaf] = _prefixed(("params", "params"), canonical.weights)
-    beside = dict(canonical.aux)
-    for name, tree in canonical.collections.items():
-        if dialect == "D2" and name in INLINE:
-            beside |= tree
-        else:
-            leaves |= _prefixed(("nnx_aux",) if name == "nnx_aux" else ("params", name), tree)
+    inside, collections = inside_and_beside(canonical.collections) if dialect == "D2" else ({}, canonical.collections)
+    beside = {**canonical.aux, **inside}
+    for name, tree in collections.items():
+        leaves |= _prefixed(("nnx_aux",) if name == "nnx_aux" else ("params", name), tree)
     state, gone, notes = _linen_state(canonical, dialect)
     leaves |= state.leaves
     step, more = _step(canonical.step, "int32")
@@ -97,9 +96,9 @@ def _linen_state(canonical: Canonical, dialect: Dialect) -> tuple[Flat, tuple[st
 
 
 def _nnx(canonical: Canonical, dialect: Dialect) -> Assembly:
-    inline = [tree for name, tree in canonical.collections.items() if name in INLINE]
+    inside, collections = inside_and_beside(canonical.collections)
     model: dict[Path, Leaf] = {}
-    for tree in (canonical.weights, canonical.aux, *inline):
+    for tree in (canonical.weights, canonical.aux, inside):
         both = sorted(set(model) & set(tree))
         if both:
             raise CheckpointError(f"{show(both[0])} is a weight and state at once: rename one of the two")
@@ -114,8 +113,8 @@ def _nnx(canonical: Canonical, dialect: Dialect) -> Assembly:
     step, notes = _step(canonical.step, "uint32")
     optimizer |= _prefixed(("optimizer", "step"), step)
     extra: dict[Path, Leaf] = {}
-    for name in sorted(set(canonical.collections) - INLINE):
-        extra |= _prefixed(("collections", name), _nested(canonical.collections[name]))
+    for name, beside in collections.items():
+        extra |= _prefixed(("collections", name), _nested(beside))
         notes = (*notes, f"collection {name!r} is kept below collections/: no NNX release reads it from there")
     bare = dialect == "D4" and not optimizer and not extra
     leaves = _prefixed(() if bare else ("model",), model) | optimizer | extra

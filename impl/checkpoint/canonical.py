@@ -62,9 +62,9 @@ def canonicalise(flat: Flat) -> Canonical:
     extra = _collections(leaves, linen)
     if linen:
         weights, notes = model, _NONE
-        aux, found = _apart(_under(leaves, ("nnx_aux", "model")))
+        aux, found = _apart(_under(leaves, ("nnx_aux", "model")), {})
     else:
-        mixed, found = _apart(model)
+        mixed, found = _apart(model, slots)
         weights, aux, notes = _split_model(mixed, slots, scalars)
     for name, tree in found.items():
         extra[name] = {**extra.get(name, {}), **tree}
@@ -99,9 +99,10 @@ def _unwrap(leaves: Leaves) -> dict[Path, Leaf]:
     return {(out_of_value(path) if is_array(leaf) else path): leaf for path, leaf in leaves.items()}
 
 
-def _apart(model: Leaves) -> tuple[dict[Path, Leaf], dict[str, dict[Path, Leaf]]]:
+def _apart(model: Leaves, slots: Mapping[str, Leaves]) -> tuple[dict[Path, Leaf], dict[str, dict[Path, Leaf]]]:
     """What of `model` Linen keeps in no collection of its own, and the rest by collection."""
-    where = collections_of(model)
+    # What is trained is a weight, whatever it is called.
+    where = collections_of(set(model) - {path for tree in slots.values() for path in tree})
     found: dict[str, dict[Path, Leaf]] = {}
     for path, name in where.items():
         found.setdefault(name, {})[path] = model[path]

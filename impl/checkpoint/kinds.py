@@ -8,18 +8,16 @@ Linen writes such state beside the weights, NNX among them; the paths below the 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from impl.checkpoint.layers import ROOT, group_of, inner_of
-from impl.checkpoint.leaf import Path
+from impl.checkpoint.leaf import Leaf, Leaves, Path
 
-__all__ = ["AQT", "BATCH", "INLINE", "STATISTICS", "collections_of", "in_value", "out_of_value", "place_of"]
+__all__ = ["AQT", "BATCH", "STATISTICS", "collections_of", "in_value", "inside_and_beside", "out_of_value", "place_of"]
 
 STATISTICS = "_overwrite_with_gradient"
 BATCH = "batch_stats"
 AQT = "aqt"
-INLINE = frozenset({STATISTICS, BATCH, AQT})
-"""Collections that NNX has inside the model."""
 
 _HISTORY, _SCALE = "_amax_history", "_scale"
 _OPERANDS = {"qlhs", "qrhs"}
@@ -34,6 +32,19 @@ def collections_of(paths: Collection[Path]) -> dict[Path, str]:
         if name:
             found[path] = name
     return found
+
+
+def inside_and_beside(collections: Mapping[str, Leaves]) -> tuple[dict[Path, Leaf], dict[str, dict[Path, Leaf]]]:
+    """Linen's collections as NNX has them: what is inside the model, and what no name tells and stays beside."""
+    inside: dict[Path, Leaf] = {}
+    beside: dict[str, dict[Path, Leaf]] = {}
+    for name, tree in collections.items():
+        known = collections_of(tree)
+        inside |= {path: leaf for path, leaf in tree.items() if known.get(path) == name}
+        rest = {path: leaf for path, leaf in tree.items() if known.get(path) != name}
+        if rest:
+            beside[name] = rest
+    return inside, beside
 
 
 def _collection(path: Path, paths: Collection[Path]) -> str:

@@ -7,17 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from impl.checkpoint import CheckpointError, load_tree, save_tree
+from impl.checkpoint import load_tree, save_tree
 from impl.checkpoint.assembly import assemble
 from impl.checkpoint.canonical import canonicalise
 from impl.checkpoint.conversion import convert, relayout
 from impl.checkpoint.leaf import LeafSpec, dtype_of, key_impl_of, same_bytes, shape_of
 from impl.checkpoint.tree import Flat, flatten, nest
-from impl.names import addresses, scatter
-from impl.params import draw
-from impl.statistics import statistic_addresses
-from impl.tiny import family
-from impl.trees import nested
 from tests.impl.checkpoint import zoo
 
 AUX = ("rngs", "counters")
@@ -130,73 +125,6 @@ def test_parameters_alone(state):
         based = canonicalise(normal({"base": bare}))
         same(nest(assemble(based, "D1").flat), linen)
         assert based.notes == ("the level base/ around the model is left out",)
-
-
-def pipeline(tree):
-    stages = {"self_attention": {"kernel": zoo.values("stages", (2, 3, 6, 4))}}
-    tree["params"]["params"]["decoder"]["pipeline_module"] = {"layers": stages}
-
-
-def chunks(tree):
-    tree["params"]["params"]["decoder"]["dense_layers_0_2"] = {"mlp": {"kernel": zoo.values("chunk", (6, 2, 4))}}
-
-
-@pytest.mark.parametrize(
-    ("add", "leaf"),
-    [(pipeline, "pipeline_module/layers/self_attention/kernel"), (chunks, "dense_layers_0_2/mlp/kernel")],
-)
-def test_layers_whose_order_is_not_in_the_tree_are_carried_and_not_taken_apart(add, leaf):
-    tree = zoo.tree("D1", "axis1", "none", "none")
-    add(tree)
-    same(moved(moved(tree, "D3"), "D1"), tree)
-    with pytest.raises(CheckpointError, match=rf"decoder/{leaf}: a stage of a pipeline or a chunk of a stack"):
-        moved(tree, "D1", "unscanned")
-
-
-def test_two_groups_that_would_get_one_name_are_refused():
-    tree = zoo.tree("D1", "scanned_blocks", "none", "none")
-    tree["params"]["params"]["decoder"]["layers_0"] = {"mlp": {"wo": {"kernel": zoo.values("other", (10, 6))}}}
-    with pytest.raises(CheckpointError, match="decoder/layers_0/mlp/wo/kernel: two layers get this name"):
-        moved(tree, "D1", "unscanned")
-
-
-def test_frozen_base_weights_of_adapters_stay_weights():
-    tree = zoo.tree("D3", "axis1", "adamw", "lora")
-    for salt in ("mu", "nu"):
-        slot = tree["optimizer"]["opt_state"]["0"][salt]
-        adapters = {path: leaf for path, leaf in normal(slot).leaves.items() if "lora" in "/".join(path)}
-        tree["optimizer"]["opt_state"]["0"][salt] = nest(Flat(leaves=adapters, lists=frozenset()))
-    canonical = canonicalise(normal(tree))
-    assert len(canonical.weights) == len(zoo.weights("axis1", "lora"))
-    assert (canonical.aux, canonical.notes) == ({}, ())
-
-
-def test_a_kernel_that_was_taken_out_for_its_quantised_twin_stays_an_empty_place():
-    tree = zoo.tree("D1", "axis1", "none", "aqt")
-    tree["params"]["params"]["decoder"]["layers"]["mlp"]["wi_0"] = {"kernel": {}}
-    same(moved(moved(tree, "D4"), "D1"), tree)
-    apart = moved(tree, "D1", "unscanned")["params"]["params"]["decoder"]
-    assert apart["layers_2"]["mlp"]["wi_0"] == {"kernel": {}}
-    same(moved(moved(tree, "D3", "unscanned"), "D1", "scanned"), tree)
-
-
-@pytest.mark.parametrize("scanned", [False, True])
-def test_statistics_of_8_bit_products_go_where_impl_has_them(scanned):
-    config = family("llama2", num_decoder_layers=3, quantization="fp8", scan_layers=scanned)
-    tables = {
-        layout: (addresses(config, layout), statistic_addresses(config, layout))
-        for layout in ("layers_{i}", "layers/{i}")
-    }
-    params, remembered = tables["layers_{i}"]
-    stats = {name: zoo.values(name, (5,)) for name in remembered}
-    linen = {
-        "params": nested(scatter(draw(config, 7), params)),
-        "_overwrite_with_gradient": nested(scatter(stats, remembered)),
-    }
-    nnx_params, nnx_stats = tables["layers/{i}"]
-    nnx = nested({**scatter(draw(config, 7), nnx_params), **scatter(stats, nnx_stats)})
-    same(moved({"params": linen}, "D3"), {"model": nnx})
-    same(moved({"model": nnx}, "D1"), {"params": linen})
 
 
 @pytest.mark.parametrize(("kind", "state"), [("muon", "aqt"), ("skip", "rngs")])
