@@ -104,8 +104,9 @@ def _apart(model: Leaves, slots: Mapping[str, Leaves]) -> tuple[dict[Path, Leaf]
     # What is trained is a weight, whatever it is called.
     where = collections_of(set(model) - {path for tree in slots.values() for path in tree})
     found: dict[str, dict[Path, Leaf]] = {}
-    for path, name in where.items():
-        found.setdefault(name, {})[path] = model[path]
+    for path in model:  # in the tree's order, which a set has not
+        if path in where:
+            found.setdefault(where[path], {})[path] = model[path]
     return {path: leaf for path, leaf in model.items() if path not in where}, found
 
 
