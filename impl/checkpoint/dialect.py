@@ -70,7 +70,7 @@ def model_root(leaves: Leaves, dialect: Dialect) -> Path:
 def _wrapped(leaves: Leaves, root: Path) -> bool:
     """Whether the arrays below `root` lie in {value:}; streams may be either way. Half of them is an error."""
     below = [
-        path for path, leaf in leaves.items() if path[: len(root)] == root and "rngs" not in path and is_array(leaf)
+        path for path, leaf in leaves.items() if path[: len(root)] == root and is_array(leaf) and not _is_stream(path)
     ]
     inside = [path for path in below if out_of_value(path) != path]
     outside = sorted(set(below) - set(inside), key=sort_key)
@@ -80,3 +80,7 @@ def _wrapped(leaves: Leaves, root: Path) -> bool:
             "save the state either whole or as a pure dict"
         )
     return bool(inside)
+
+
+def _is_stream(path: Path) -> bool:
+    return any(part.endswith("rngs") for part in path)

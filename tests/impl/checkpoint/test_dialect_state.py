@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from impl.checkpoint import CheckpointError
+from impl.checkpoint.alignment import aligned
 from impl.checkpoint.canonical import canonicalise
 from impl.checkpoint.tree import Flat, nest
 from impl.names import addresses, scatter
@@ -13,6 +14,7 @@ from impl.statistics import statistic_addresses
 from impl.tiny import family
 from impl.trees import nested
 from tests.impl.checkpoint import zoo
+from tests.impl.checkpoint.parts import beside
 from tests.impl.checkpoint.test_dialects import moved, normal, same
 
 
@@ -133,3 +135,35 @@ def test_statistics_of_8_bit_products_go_where_impl_has_them(scanned):
     nnx = nested({**scatter(draw(config, 7), nnx_params), **scatter(stats, nnx_stats)})
     same(moved({"params": linen}, "D3"), {"model": nnx})
     same(moved({"model": nnx}, "D1"), {"params": linen})
+
+
+@pytest.mark.parametrize("layout", ["axis0", "axis2", "two", "blocks", "scanned_blocks", "next"])
+def test_a_comparison_brings_both_layouts_to_one(layout):
+    apart = {"axis0": "apart", "axis2": "apart"}.get(layout, f"{layout}_apart")
+    for kind, state in (("muon", "fp8"), ("adamw", "aqt")):
+        one, two = zoo.tree("D1", layout, kind, state), zoo.tree("D3", apart, kind, state)
+        left, right, notes = aligned(canonicalise(normal(one)), canonicalise(normal(two)))
+        # Without its largest kernel a stack at axis 2 fits other axes too; the other side decides.
+        assert [note for note in notes if "several scan axes fit; axis 2 was taken" not in note] == []
+        for mine, theirs in ((left.slots, right.slots), (left.collections, right.collections)):
+            assert set(mine) == set(theirs) != set()
+            for name in mine:
+                same(Flat(leaves=mine[name], lists=frozenset()), Flat(leaves=theirs[name], lists=frozenset()))
+        same(Flat(leaves=left.weights, lists=frozenset()), Flat(leaves=right.weights, lists=frozenset()))
+
+
+def test_streams_beside_bare_parameters_wrapped_or_not():
+    layout, streams = "apart", beside("apart", "rngs")[1]
+    model = zoo.nest(zoo.numbered(zoo.weights(layout, "none") | streams, True))
+    wanted = {
+        "params": {"params": zoo.nest(zoo.weights(layout, "none"))},
+        "nnx_aux": {"model": zoo.nest(streams)},
+    }
+    bare = zoo.valued(model)
+    same(moved(bare, "D2"), wanted)
+    same(moved(wanted, "D4"), bare)
+    raw = zoo.valued(zoo.nest(zoo.numbered(zoo.weights(layout, "none"), True)))
+    raw["decoder"]["to_nnx__rngs"] = {"params": {"key": zoo.values("raw", (2,), "uint32")}}
+    found = moved(raw, "D2")
+    assert list(found["nnx_aux"]["model"]["decoder"]) == ["to_nnx__rngs"]
+    same({"params": found["params"]}, {"params": wanted["params"]})
