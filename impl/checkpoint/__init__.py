@@ -2,10 +2,10 @@
 
 from impl.checkpoint.comparison import CheckpointComparison, LeafDifference, NotCompared, compare
 from impl.checkpoint.conversion import ConversionReport, Request, convert, convert_as
-from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.in_memory import convert_in_memory, write_sample
 from impl.checkpoint.entropy import EntropyReport, entropy, entropy_text
+from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.export import ExportReport, export, export_text
+from impl.checkpoint.in_memory import convert_in_memory, write_sample
 from impl.checkpoint.inspection import Inspection, inspect
 from impl.checkpoint.leaf import KeyArray
 from impl.checkpoint.paxml import PaxmlReport, PaxmlWishes, paxml, paxml_text

@@ -19,8 +19,9 @@ from impl.checkpoint.canonical import canonicalise
 from impl.checkpoint.dialect import Dialect
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaf import Leaf, Path, dtype_of, shape_of, show
+from impl.checkpoint.location import locate
 from impl.checkpoint.rounding import is_floating
-from impl.checkpoint.store import locate, read_arrays
+from impl.checkpoint.store import read_arrays
 from impl.checkpoint.tree import Flat
 from impl.checkpoint.writing import refuse_inside, size_of, write_checked
 

@@ -13,15 +13,17 @@ from pathlib import Path as FilePath
 import numpy as np
 
 from impl.checkpoint.canonical import Canonical, canonicalise
-from impl.checkpoint.conversion import relayout
 from impl.checkpoint.dialect import LINEN, Dialect
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.kinds import AQT, in_value
 from impl.checkpoint.layers import ROOT, describe, is_array
-from impl.checkpoint.leaf import Empty, Leaf, Leaves, Path, show
+from impl.checkpoint.leaf import Empty, KeyArray, Leaf, LeafSpec, Leaves, Path, dtype_of, show
+from impl.checkpoint.location import locate
+from impl.checkpoint.relayout import relayout
 from impl.checkpoint.rounding import is_floating, to_bfloat16
-from impl.checkpoint.store import locate, read_arrays
+from impl.checkpoint.source import Source, open_source
 from impl.checkpoint.tree import Flat
+from impl.checkpoint.values import Reader
 from impl.checkpoint.writing import refuse_inside, size_of, write_checked
 
 __all__ = ["ExportReport", "export", "export_text", "exported"]
@@ -29,6 +31,7 @@ __all__ = ["ExportReport", "export", "export_text", "exported"]
 FORMATS = ("auto", "linen", "nnx")
 DTYPES = ("bfloat16", "keep")
 LAYOUTS = ("keep", "unscanned")
+ROOM = 1 << 28  # bytes of decoded chunks that wait for the next layer that is cut from them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +62,12 @@ def export(source: FilePath, target: FilePath, *, to: str, dtype: str, layout: s
             raise CheckpointError(f"{name}={given!r}, expected one of {list(known)}: choose one of these")
     location = locate(source)
     refuse_inside(location.source, target)
-    canonical = canonicalise(read_arrays(location))
+    stored = open_source(location.items)
+    canonical = canonicalise(stored.flat)
     family = to if to != "auto" else "linen" if canonical.dialect in LINEN else "nnx"
     weights = relayout(_weights_alone(canonical), layout, scan_axis, 1)
-    leaves = {path: _rounded(path, leaf, dtype) for path, leaf in weights.weights.items()}
+    reader = Reader(location.items, ROOM)
+    leaves = {path: _rounded(path, _read(reader, stored, leaf), dtype) for path, leaf in weights.weights.items()}
     flat = exported(leaves, family)
     scanned = any(group.form == "stacked" for group in weights.groups)
     custom = {**location.custom_metadata, **({"scan_layers": scanned} if weights.groups else {})}
@@ -74,7 +79,7 @@ def export(source: FilePath, target: FilePath, *, to: str, dtype: str, layout: s
         format=family,
         leaves=len(flat.leaves),
         bytes=size_of(flat),
-        rounded=sum(leaf is not weights.weights[path] for path, leaf in leaves.items()),
+        rounded=sum(dtype_of(leaf) != dtype_of(weights.weights[path]) for path, leaf in leaves.items()),
         groups={f"{ROOT}/{group.name}": describe(group) for group in weights.groups},
         left_out=_left_out(canonical),
         notes=weights.notes,
@@ -101,6 +106,14 @@ def _weights_alone(canonical: Canonical) -> Canonical:
     if not canonical.weights:
         raise CheckpointError("there are no weights below the model: give a checkpoint that holds some")
     return replace(canonical, slots={}, scalars={}, step={}, aux={}, collections={}, bare_slots=frozenset())
+
+
+def _read(reader: Reader, stored: Source, leaf: Leaf) -> Leaf:
+    """The leaf's values: one array of the store, or one layer of it, and nothing else is read."""
+    if not isinstance(leaf, LeafSpec) or leaf.origin is None:
+        return leaf
+    values = reader.read(stored, leaf.origin)
+    return KeyArray(values, leaf.impl) if leaf.impl else values
 
 
 def _rounded(path: Path, leaf: Leaf, dtype: str) -> Leaf:

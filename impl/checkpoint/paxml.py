@@ -16,12 +16,12 @@ import numpy as np
 
 from impl.checkpoint.assembly import assemble
 from impl.checkpoint.canonical import canonicalise
-from impl.checkpoint.conversion import relayout, target_dialect
 from impl.checkpoint.dialect import Dialect
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.gpt3 import FUSED, MOMENTS, SPLIT, TURNS, Row, moment_key, weight_key
 from impl.checkpoint.layers import ROOT, describe
 from impl.checkpoint.leaf import Leaf, Path
+from impl.checkpoint.relayout import relayout, target_dialect
 from impl.checkpoint.tree import Flat
 from impl.checkpoint.writing import refuse_inside, size_of, write_checked
 from impl.checkpoint.zarr import Stored, read_array, stored_arrays

@@ -8,7 +8,8 @@ from typing import Any
 
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaf import bytes_of, same_bytes, show
-from impl.checkpoint.store import Location, read_arrays, staged, write_flat
+from impl.checkpoint.location import Location, staged
+from impl.checkpoint.store import read_arrays, write_flat
 from impl.checkpoint.tree import Flat, flatten, nest
 
 __all__ = ["refuse_inside", "size_of", "write_checked"]
@@ -28,7 +29,7 @@ def write_checked(target: FilePath, relative: FilePath, flat: Flat, custom_metad
         write_flat(stage, relative, flat, custom_metadata)
         items = stage / relative
         here = FilePath(".")
-        found = read_arrays(Location(source=items, items=items, relative=here, custom_metadata={})).leaves
+        found = read_arrays(Location(source=items, items=items, relative=here, custom_metadata={}, step={})).leaves
         wanted = flatten(nest(flat)).leaves  # gaps in lists filled, as the writer fills them
         for path in sorted({*found, *wanted}):
             if path not in found or path not in wanted or not same_bytes(found[path], wanted[path]):

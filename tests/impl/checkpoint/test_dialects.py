@@ -10,8 +10,9 @@ import pytest
 from impl.checkpoint import load_tree, save_tree
 from impl.checkpoint.assembly import assemble
 from impl.checkpoint.canonical import canonicalise
-from impl.checkpoint.conversion import convert, relayout
+from impl.checkpoint.conversion import convert
 from impl.checkpoint.leaf import LeafSpec, dtype_of, key_impl_of, same_bytes, shape_of
+from impl.checkpoint.relayout import relayout
 from impl.checkpoint.tree import Flat, flatten, nest
 from tests.impl.checkpoint import zoo
 

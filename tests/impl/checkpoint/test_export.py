@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from impl.checkpoint import CheckpointError, export, export_text, inspect, load_tree, save_tree
+from impl.checkpoint.origin import show_origin
 from impl.checkpoint.rounding import to_bfloat16
+from impl.checkpoint.values import Reader
 from tests.impl.checkpoint import zoo
+from tests.impl.checkpoint.parts import typed
 from tests.impl.checkpoint.test_dialects import same
 
 
@@ -86,6 +89,25 @@ def test_a_stack_and_its_numbers_may_be_kept(tmp_path):
     same(load_tree(tmp_path / "out"), {"params": {"params": model}, "opt_state": {}, "step": np.int32(0)})
     assert (report.rounded, report.left_out["reference_params"]) == (0, len(zoo.weights("axis2", "none")))
     assert inspect(tmp_path / "out").custom_metadata == {"scan_layers": True}
+
+
+def test_nothing_but_weights_is_read(tmp_path, monkeypatch):
+    tree = zoo.tree("D2", "two", "adamw", "rngs")
+    tree["params"]["params"]["decoder"]["key"] = typed("a key among weights")
+    save_tree(tmp_path / "source", tree)
+    read = Reader.read
+    seen = []
+    monkeypatch.setattr(
+        Reader, "read", lambda self, source, origin: [seen.append(origin), read(self, source, origin)][1]
+    )
+    export(tmp_path / "source", tmp_path / "out", to="linen", dtype="keep", layout="unscanned", scan_axis=1)
+    assert len(seen) == len(zoo.weights("two_apart", "none")) + 1
+    assert all("params.params." in show_origin(origin) for origin in seen)
+    found = load_tree(tmp_path / "out")["params"]["params"]
+    assert found["decoder"]["key"].impl == "rbg"
+    wanted = zoo.nest(zoo.weights("two_apart", "none"))
+    wanted["decoder"]["key"] = typed("a key among weights")
+    same(found, wanted)
 
 
 def quantised(tree):
