@@ -130,9 +130,9 @@ def test_parameters_alone(state):
 
 @pytest.mark.parametrize(("kind", "state"), [("muon", "aqt"), ("skip", "rngs")])
 def test_through_the_disk(tmp_path, kind, state):
-    tree = zoo.tree("D2", "two", kind, state)
+    tree = zoo.tree("D2", "axis1", kind, state)
     save_tree(tmp_path / "d2", tree)
     convert(tmp_path / "d2", tmp_path / "d4", to="D4", layout="unscanned", scan_axis=1)
-    same(load_tree(tmp_path / "d4"), zoo.tree("D4", "two_apart", kind, state, origin="D2"))
+    same(load_tree(tmp_path / "d4"), zoo.tree("D4", "apart", kind, state, origin="D2"))
     convert(tmp_path / "d4", tmp_path / "back", to="D2", layout="scanned", scan_axis=1)
     same(load_tree(tmp_path / "back"), tree)
