@@ -54,7 +54,11 @@ NORMS = (
         source="FM11",
         channel="loss",
         module=f"{FIRST}/self_attention/query_norm*",
-        edits=(Edit(ATTENTION, "query, key = self.query_norm(query), self.key_norm(key)", "pass"),),
+        edits=(
+            Edit(
+                ATTENTION, "query, key = self._normed(self.query_norm, query), self._normed(self.key_norm, key)", "pass"
+            ),
+        ),
         scenarios=(("train_step", "qwen3-scan1"),),
     ),
     Fault(
