@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,15 +27,15 @@ LAYERS = 8  # with nine kernels each, and three trees: 225 leaves
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One piece of work. inside: median seconds after start-up. against: what it is held against. speed: how many times
-    as fast it is, pair by pair, from the start of a process to its end. peak, peak_against: most bytes of memory held,
-    0 where that is not a process of ours. bytes: of the source's files.
+    """One piece of work. against: what it is held against. speed: how many times as fast it is, pair by pair, from the
+    start of a process to its end; inside: the same without the start-up of our own processes, a and b its seconds.
+    peak, peak_against: most bytes of memory held, 0 where that is not a process of ours. bytes: of the source's files.
     """
 
     work: str
-    inside: float
     against: str
     speed: Ratio
+    inside: Ratio
     peak: int
     peak_against: int
     bytes: int
@@ -112,9 +111,9 @@ class _Bench:
             raise RuntimeError(f"{work}: the checkpoints that were compared differ")
         return Row(
             work=work,
-            inside=statistics.median(answer["seconds"] for answer in answers["mine"][1:]),
             against=against,
             speed=ratio(seconds["mine"][1:], seconds["other"][1:]),
+            inside=ratio(*([answer["seconds"] for answer in answers[name][1:]] for name in ("mine", "other"))),
             peak=max(answer["peak"] for answer in answers["mine"]),
             peak_against=max(answer["peak"] for answer in answers["other"]),
             bytes=sum(file.stat().st_size for file in here.rglob("*") if file.is_file()),
@@ -143,7 +142,8 @@ def _copied(request: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
     start = time.perf_counter()
     subprocess.run(["cp", "-r", request["source"], request["target"]], check=True)
     os.sync()
-    return time.perf_counter() - start, {"peak": 0}
+    seconds = time.perf_counter() - start
+    return seconds, {"peak": 0, "seconds": seconds}
 
 
 _OTHERS: Mapping[str, Callable[[Mapping[str, Any]], tuple[float, dict[str, Any]]]] = {

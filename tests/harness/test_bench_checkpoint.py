@@ -26,10 +26,11 @@ def test_work_on_checkpoints_is_done_and_told(tmp_path):
 
 def test_figures_of_checkpoints_are_shown():
     speed = Ratio(median=6.5, low=5.0, high=7.25, a=0.2, b=1.3, rounds=3)
-    row = {"work": "link", "inside": 0.0314, "against": "cp + sync", "speed": speed, "bytes": 2**31}
+    inside = Ratio(median=40.5, low=38.0, high=41.25, a=0.0314, b=1.3, rounds=3)
+    row = {"work": "link", "against": "cp + sync", "speed": speed, "inside": inside, "bytes": 2**31}
     rows = (Row(**row, peak=61_000_000, peak_against=0), Row(**row, peak=60_000_000, peak_against=5_229_000_000))
     text = _checkpoints_text(CheckpointBench(gib=2.0, leaves=225, many=4005, rounds=3, rows=rows))
     assert "225 leaves of 2 GiB, 4005 small leaves, 3 rounds" in text
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "link 2.00 0.031 cp + sync 6.50 (5.00 to 7.25) 1.30 61 -" in lines
+    assert "link 2.00 0.031 cp + sync 1.300 40.50 (38.00 to 41.25) 6.50 61 -" in lines
     assert lines[-1].endswith(" 60 5229")
