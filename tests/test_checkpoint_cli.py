@@ -163,7 +163,9 @@ def test_an_existing_target_is_kept(linen, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--rtol", "0.1"], "--rtol and --atol compare values: add --values"),
+        (["--rtol", "0.1"], "--rtol, --atol and --ulp compare values: add --values"),
+        (["--ulp", "2"], "--rtol, --atol and --ulp compare values: add --values"),
+        (["--values", "--ulp", "-2"], "'-2' is not a whole number from 0 on"),
         (["--values", "--atol", "-1"], "'-1' is not a number from 0 on"),
         (["--values", "--atol", "nan"], "'nan' is not a number from 0 on"),
         (["--only", "weights"], "invalid choice"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.cli.bytes_bar import bytes_shown
 from harness.cli.checkpoints import asked, tolerance, write_json
 from harness.cli.usage import UsageError
 
@@ -19,22 +20,32 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--values", action="store_true", help="compare the arrays too, not only names, shapes, dtypes")
     parser.add_argument("--rtol", type=tolerance, default=0.0, metavar="X", help="relative tolerance, default 0: exact")
     parser.add_argument("--atol", type=tolerance, default=0.0, metavar="X", help="absolute tolerance, default 0: exact")
+    words = "let pass what is at most N units in the last place of its dtype apart, default 0: exact"
+    parser.add_argument("--ulp", type=_steps, default=0, metavar="N", help=words)
     parser.add_argument("--only", choices=("params", "opt", "all"), default="all", help="which part (default all)")
     parser.add_argument("--json", default="", metavar="PATH", help="write the comparison here too")
 
 
 def command(args: argparse.Namespace) -> int:
     """Prints every difference. 0 equal, 1 different or nothing in common, 2 unreadable."""
-    if (args.rtol or args.atol) and not args.values:
-        raise UsageError("--rtol and --atol compare values: add --values")
+    if (args.rtol or args.atol or args.ulp) and not args.values:
+        raise UsageError("--rtol, --atol and --ulp compare values: add --values")
     values = "values" if args.values else "structure"
 
     def ask(tools):
-        left, right = Path(args.left), Path(args.right)
-        record = tools.compare(left, right, values=values, rtol=args.rtol, atol=args.atol, only=args.only)
+        tolerance = tools.Tolerance(rtol=args.rtol, atol=args.atol, ulp=args.ulp)
+        terms = tools.Terms(values=values, tolerance=tolerance, only=args.only)
+        with bytes_shown() as tell:
+            record = tools.compare_under(Path(args.left), Path(args.right), terms, tell)
         return record.equal, tools.comparison_text(record), tools.as_data(record)
 
     equal, text, data = asked(args.json, ask)
     print(text)
     write_json(args.json, data)
     return 0 if equal else 1
+
+
+def _steps(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)

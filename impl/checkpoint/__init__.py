@@ -1,7 +1,10 @@
 """Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, export, save, load."""
 
-from impl.checkpoint.comparison import CheckpointComparison, LeafDifference, NotCompared, compare
+from impl.checkpoint.comparison import compare, compare_under
+from impl.checkpoint.comparison_text import comparison_text
 from impl.checkpoint.conversion import ConversionReport, Request, convert, convert_as
+from impl.checkpoint.differences import CheckpointComparison, LeafDifference, NotCompared, Terms
+from impl.checkpoint.distance import Tolerance
 from impl.checkpoint.entropy import EntropyReport, entropy, entropy_text
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.export import ExportReport, export, export_text
@@ -9,7 +12,7 @@ from impl.checkpoint.in_memory import convert_in_memory, write_sample
 from impl.checkpoint.inspection import Inspection, inspect
 from impl.checkpoint.leaf import KeyArray
 from impl.checkpoint.paxml import PaxmlReport, PaxmlWishes, paxml, paxml_text
-from impl.checkpoint.rendering import as_data, comparison_text, conversion_text, inspection_text
+from impl.checkpoint.rendering import as_data, conversion_text, inspection_text
 from impl.checkpoint.store import load_tree, save_tree
 
 __all__ = [
@@ -25,8 +28,11 @@ __all__ = [
     "PaxmlReport",
     "PaxmlWishes",
     "Request",
+    "Terms",
+    "Tolerance",
     "as_data",
     "compare",
+    "compare_under",
     "comparison_text",
     "conversion_text",
     "convert",

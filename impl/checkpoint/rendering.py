@@ -8,12 +8,12 @@ from typing import Any
 
 from tabulate import tabulate
 
-from impl.checkpoint.comparison import CheckpointComparison
 from impl.checkpoint.conversion import ConversionReport
+from impl.checkpoint.differences import CheckpointComparison
 from impl.checkpoint.inspection import Inspection
 from impl.checkpoint.transfer import Transfer
 
-__all__ = ["as_data", "comparison_text", "conversion_text", "inspection_text"]
+__all__ = ["as_data", "conversion_text", "inspection_text"]
 
 
 def as_data(record: Any) -> dict[str, Any]:
@@ -95,25 +95,3 @@ def _transfer(record: Transfer) -> list[tuple[str, str]]:
         ("re-chunked", f"{record.made_leaves} leaves, {record.made_bytes} bytes" if record.made_leaves else ""),
     ]
 
-
-def comparison_text(record: CheckpointComparison) -> str:
-    """A comparison: the outcome, the counts, every difference, and what was not compared."""
-    facts = [
-        ("left", f"{record.left} ({record.left_dialect})"),
-        ("right", f"{record.right} ({record.right_dialect})"),
-        ("outcome", record.outcome),
-        ("compared", f"{record.compared} leaves ({record.values})"),
-        ("found", f"{record.missing} missing, {record.extra} extra, {record.differing} differing"),
-    ]
-    rows = [
-        [row.part, row.path, row.reason, row.left, row.right, *_gap(row.reason, row.max_abs, row.max_rel, row.ulp)]
-        for row in record.differences
-    ]
-    headers = ["part", "leaf", "what", "left", "right", "max abs", "max rel", "ulp"]
-    table = ["", _table(rows, headers)] if rows else []
-    skipped = [f"{row.part} ({row.leaves} leaves): {row.reason}" for row in record.not_compared]
-    return "\n".join([_facts(facts), *_listed("not compared", skipped), *_listed("notes", list(record.notes)), *table])
-
-
-def _gap(reason: str, max_abs: float, max_rel: float, ulp: int) -> list[str]:
-    return [f"{max_abs:.3g}", f"{max_rel:.3g}", str(ulp) if ulp >= 0 else "-"] if reason == "value" else ["-", "-", "-"]
