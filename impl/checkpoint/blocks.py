@@ -16,8 +16,9 @@ from impl.checkpoint.index import Extent, Inline, Value
 
 __all__ = ["BLOCK", "Blocks", "Bytes", "length_of"]
 
-BLOCK = 4 << 20
-"""Bytes of one buffer. Two of them stay in most processors' caches, larger ones read no faster."""
+BLOCK = 512 << 10
+"""Bytes of one buffer. Two of them stay in a processor's cache, so that what was read is compared there; larger ones
+were measured to be slower."""
 MOST_FILES = 64
 
 
@@ -38,6 +39,12 @@ class Bytes:
 def length_of(value: Value) -> int:
     """How many bytes a value of an index has."""
     return len(value.data) if isinstance(value, Inline) else value.length
+
+
+def _same(one: np.ndarray, two: np.ndarray) -> bool:
+    words = len(one) // 8 * 8  # eight bytes at a time, then the rest
+    wide = one[:words].view(np.uint64), two[:words].view(np.uint64)
+    return bool((wide[0] == wide[1]).all()) and one[words:].tobytes() == two[words:].tobytes()
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Blocks:
             self._told(left.length + right.length)
             return True
         pairs = zip(self._read(left, 0), self._read(right, 1), strict=True)
-        return all(np.array_equal(one, two) for one, two in pairs)
+        return all(_same(one, two) for one, two in pairs)
 
     def each(self, wanted: Bytes) -> Iterator[np.ndarray]:
         """The bytes, uint8, block by block. A block is overwritten by the next one."""

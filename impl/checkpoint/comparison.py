@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import numpy as np
@@ -98,7 +99,8 @@ def _unequal(plan: Plan, sides: tuple[Side, Side], tolerance: Tolerance, tell: T
 
     with Blocks(told) as blocks:
         encoded = Encoded(*sides, blocks)
-        suspects = [pair for pair in plan.pairs if not encoded.equal(pair.left, pair.right)]
+        asked = (replace(pair, places=encoded.differing(pair.left, pair.right)) for pair in plan.pairs)
+        suspects = [pair for pair in asked if pair.places != frozenset()]
     distances = decoded_distances(suspects, *sides, tolerance)
     found = [
         LeafDifference(

@@ -14,17 +14,24 @@ from impl.checkpoint.leaf import Path
 from impl.checkpoint.placed import Placed
 from impl.checkpoint.sides import Box, Side
 
-__all__ = ["Pair", "decoded_distances", "part_of", "pieces"]
+__all__ = ["Pair", "Place", "decoded_distances", "part_of", "pieces"]
+
+Place = tuple[int, ...]
+"""A chunk's place in the grid of chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One canonical leaf on both sides: part of the checkpoint, path in it, and where each side stores it."""
+    """One canonical leaf on both sides: part of the checkpoint, path in it, and where each side stores it.
+
+    places: the chunks that differ, where both sides have the same ones; None: all of it is to be decoded.
+    """
 
     part: str
     path: Path
     left: Placed
     right: Placed
+    places: frozenset[Place] | None = None
 
 
 def decoded_distances(
@@ -39,8 +46,11 @@ def decoded_distances(
     for family in _families(pairs):
         walked: dict[Box, list[Pair]] = {}
         for pair in family:
-            for box in pieces(pair.left.shape, _common_piece(pair, left, right)):
-                walked.setdefault(box, []).append(pair)
+            piece = _common_piece(pair, left, right)
+            for box in pieces(pair.left.shape, piece):
+                place = tuple(start // part for (start, _), part in zip(box, piece, strict=True))
+                if pair.places is None or place in pair.places:
+                    walked.setdefault(box, []).append(pair)
         for box, here in walked.items():
             origin = tuple(start for start, _ in box)
             for pair in here:

@@ -107,7 +107,7 @@ def _block(
         gap = np.where((one == two) | (nan[0] & nan[1]), 0.0, np.abs(one - two))
         gap = _whole_gap(left, right) if left.dtype.kind in "iu" else np.where(np.isnan(gap), np.inf, gap)
         scale = np.where(nan[0], 0.0, np.abs(one))
-        relative = np.where(gap == 0, 0.0, gap / scale)
+        relative = np.where(gap == 0, 0.0, np.where(np.isinf(gap), np.inf, gap / scale))
         room = tolerance.atol + tolerance.rtol * scale
     steps = _steps(left, right)
     if tolerance.exact:

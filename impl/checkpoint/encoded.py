@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from impl.checkpoint.blocks import Blocks, Bytes
+from impl.checkpoint.decoding import Place
 from impl.checkpoint.index import StoredArray, Value
 from impl.checkpoint.leaf import Path, show
 from impl.checkpoint.placed import Placed
@@ -18,7 +19,6 @@ from impl.checkpoint.sides import Side, complete
 
 __all__ = ["Encoded"]
 
-Place = tuple[int, ...]
 Fixed = tuple[tuple[int, int], ...]
 _FORMAT = {"zarr2": ("compressor", "filters", "order"), "zarr3": ("codecs",)}
 
@@ -31,27 +31,28 @@ class Encoded:
         self._blocks = blocks
         self._differing: dict[tuple[Path, Path], frozenset[Place]] = {}
 
-    def equal(self, left: Placed, right: Placed) -> bool:
-        """Whether the encoded bytes of both, of one shape, are comparable and the same.
+    def differing(self, left: Placed, right: Placed) -> frozenset[Place] | None:
+        """Places of the chunks of two leaves of one shape that differ; none: the leaves are equal.
 
-        Raises CheckpointError, naming leaf and file, for bytes that are not there.
+        None, where only decoding can tell. Raises CheckpointError, naming leaf and file, for bytes that are not there.
         """
         stored = [side.arrays.get(leaf.source) for side, leaf in zip(self._sides, (left, right), strict=True)]
         one, two = stored
         if one is None or two is None:
-            return False
+            return None
         complete(left.source, one)
         complete(right.source, two)
         if left.fixed == right.fixed and _format(one, ()) == _format(two, ()) and one.shape == two.shape:
             covered = {axis: index // one.chunk_shape[axis] for axis, index in left.fixed}
             places = self._wholes(left.source, right.source, one, two)
-            return not any(all(place[axis] == at for axis, at in covered.items()) for place in places)
+            here = (place for place in places if all(place[axis] == at for axis, at in covered.items()))
+            return frozenset(_without(place, left.fixed) for place in here)
         if not (_alone(one, left.fixed) and _alone(two, right.fixed)):
-            return False
+            return None
         if _format(one, left.fixed) != _format(two, right.fixed):
-            return False
+            return None
         mine, other = _chunks(one, left.fixed), _chunks(two, right.fixed)
-        return not self._unequal(left.source, right.source, mine, other)
+        return frozenset(self._unequal(left.source, right.source, mine, other))
 
     def _wholes(self, mine: Path, other: Path, one: StoredArray, two: StoredArray) -> Iterable[Place]:
         """Places of the chunks that differ between two stored leaves of one grid."""

@@ -8,8 +8,18 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from impl.checkpoint import CheckpointError, as_data, compare, comparison_text, save_tree
-from impl.checkpoint.distance import distance
+from impl.checkpoint import (
+    CheckpointError,
+    Terms,
+    Tolerance,
+    as_data,
+    compare,
+    compare_under,
+    comparison_text,
+    save_tree,
+)
+from impl.checkpoint.comparison import untold
+from impl.checkpoint.distance import BLOCK, SAME, distance, distance_within
 
 
 def run(tmp_path, left, right, **options):
@@ -120,6 +130,8 @@ def test_an_ambiguous_stack_is_read_as_the_other_side_needs(tmp_path, draw, nest
 def test_options_out_of_range(tmp_path, linen_tree):
     with pytest.raises(CheckpointError, match="rtol=-1"):
         run(tmp_path, linen_tree(3, 1), linen_tree(3, 1), rtol=-1.0)
+    with pytest.raises(CheckpointError, match="ulp=-2"):
+        compare_under(tmp_path / "a", tmp_path / "b", Terms(values="values", tolerance=Tolerance(ulp=-2)), untold)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
@@ -143,3 +155,54 @@ def test_zeros_of_two_signs_nan_and_infinity():
 def test_whole_numbers_have_no_ulp():
     found = distance(np.array([3, 2**31], np.uint32), np.array([5, 2**31], np.uint32), 0.0, 0.0)
     assert (found.differing, found.max_abs, found.ulp, found.where) == (1, 2.0, -1, (0,))
+    far = distance(np.array([2**62 + 1, -(2**63)], np.int64), np.array([2**62, 2**63 - 1], np.int64), 0.0, 0.0)
+    assert (far.differing, far.first, far.max_abs) == (2, (0,), float(2**64 - 1))
+    near = distance(np.array([2**62 + 1], np.int64), np.array([2**62], np.int64), 0.0, 0.0)
+    assert (near.differing, near.max_abs) == (1, 1.0)
+
+
+def test_units_in_the_last_place_are_let_pass_as_asked():
+    one = np.array([1.5, -2.25, 3.0, 0.0, np.inf, np.nan], np.float32)
+    two = (one.view(np.int32) + np.array([1, 3, 0, -(2**31), 0, 5], np.int32)).view(np.float32)
+    assert distance_within(one, two, Tolerance(), (0,)).differing == 4
+    found = distance_within(one, two, Tolerance(ulp=2), (0,))
+    assert (found.differing, found.ulp, found.first) == (1, 3, (1,))
+    assert distance_within(one, two, Tolerance(ulp=3), (0,)) == SAME
+    assert distance_within(one, two, Tolerance(ulp=2, atol=1e-3), (0,)) == SAME
+    greatest = np.array([np.finfo(np.float32).max, 1.0], np.float32)
+    assert distance_within(greatest, np.array([np.inf, np.nan], np.float32), Tolerance(ulp=9), (0,)).differing == 2
+    whole = np.array([3, 4], np.int32)
+    assert distance_within(whole, whole + 1, Tolerance(ulp=9), (0,)).differing == 2
+
+
+def test_signs_of_zero_and_nan_are_counted_and_said(tmp_path, linen_tree):
+    left, right = linen_tree(3, 1), linen_tree(3, 1)
+    embeddings = [side["params"]["params"]["token_embedder"]["embedding"] for side in (left, right)]
+    embeddings[0][3, 1], embeddings[1][3, 1] = 0.0, -0.0
+    embeddings[0][7, 2], embeddings[1][7, 2] = np.nan, np.nan
+    embeddings[1][8, 0] = np.nan
+    (row,) = run(tmp_path, left, right).differences
+    assert (row.differing, row.size, row.nan, row.zeros, row.first, row.where) == (2, 78, 1, 1, (3, 1), (8, 0))
+    assert "2 of 78 (1 NaN, 1 of sign of zero)" in comparison_text(run(tmp_path / "again", left, right))
+    terms = Terms(values="values", tolerance=Tolerance(ulp=1))
+    (row,) = compare_under(tmp_path / "a", tmp_path / "b", terms, untold).differences
+    assert (row.differing, row.nan, row.zeros) == (1, 1, 0)
+
+
+def test_blocks_and_pieces_count_every_element_once():
+    left = np.arange(3 * BLOCK + 5, dtype=np.float32).reshape(-1, 1)
+    right = left.copy()
+    places = [0, BLOCK - 1, BLOCK, 2 * BLOCK + 7, 3 * BLOCK + 4]
+    right[places, 0] += np.float32([1, 2, 3, 64, 5])
+    found = distance_within(left, right, Tolerance(), (10, 0))
+    assert (found.differing, found.first, found.where, found.max_abs) == (5, (10, 0), (2 * BLOCK + 17, 0), 64.0)
+    assert (found.left, found.right) == (str(left[places[3], 0]), str(right[places[3], 0]))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "complex64", "float8_e4m3fn", "int4"])
+def test_every_dtype_is_compared(dtype):
+    one = np.array([1, 0, 1, 1], dtype)
+    two = np.array([1, 0, 0, 1], dtype)
+    found = distance_within(one, two, Tolerance(), (0,))
+    assert (found.differing, found.first, found.max_abs) == (1, (2,), 1.0)
+    assert distance_within(one, one.copy(), Tolerance(), (0,)) == SAME
