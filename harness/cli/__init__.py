@@ -35,8 +35,9 @@ COMMANDS = (
     "harness.cli.convert",
     "harness.cli.compare",
     "harness.cli.inspect",
-    "harness.cli.export",
+    "harness.cli.checksum",
     "harness.cli.entropy",
+    "harness.cli.export",
     "harness.cli.paxml",
     "harness.cli.bench",
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.bytes_bar import bytes_shown
-from harness.cli.checkpoints import asked, tolerance, write_json
+from harness.cli.checkpoints import asked, moving, tolerance, write_json
 from harness.cli.usage import UsageError
 
 __all__ = ["add_parser", "command"]
@@ -35,8 +34,8 @@ def command(args: argparse.Namespace) -> int:
     def ask(tools):
         tolerance = tools.Tolerance(rtol=args.rtol, atol=args.atol, ulp=args.ulp)
         terms = tools.Terms(values=values, tolerance=tolerance, only=args.only)
-        with bytes_shown() as tell:
-            record = tools.compare_under(Path(args.left), Path(args.right), terms, tell)
+        with moving() as watch:
+            record = tools.compare_under(Path(args.left), Path(args.right), terms, watch)
         return record.equal, tools.comparison_text(record), tools.as_data(record)
 
     equal, text, data = asked(args.json, ask)

@@ -1,5 +1,9 @@
+"""Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, checksum, save, load."""
 """Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, export, save, load."""
 
+from impl.checkpoint.checking import ChecksumReport, Finding, check
+from impl.checkpoint.checksum import checksum
+from impl.checkpoint.checksum_text import checksum_text, sealed_text
 from impl.checkpoint.comparison import compare, compare_under
 from impl.checkpoint.comparison_text import comparison_text
 from impl.checkpoint.conversion import ConversionReport, Request, convert, convert_as
@@ -18,9 +22,11 @@ from impl.checkpoint.store import load_tree, save_tree
 __all__ = [
     "CheckpointComparison",
     "CheckpointError",
+    "ChecksumReport",
     "ConversionReport",
     "EntropyReport",
     "ExportReport",
+    "Finding",
     "Inspection",
     "KeyArray",
     "LeafDifference",
@@ -31,6 +37,9 @@ __all__ = [
     "Terms",
     "Tolerance",
     "as_data",
+    "check",
+    "checksum",
+    "checksum_text",
     "compare",
     "compare_under",
     "comparison_text",
@@ -48,5 +57,6 @@ __all__ = [
     "paxml",
     "paxml_text",
     "save_tree",
+    "sealed_text",
     "write_sample",
 ]

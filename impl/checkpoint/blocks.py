@@ -11,10 +11,11 @@ from types import TracebackType
 
 import numpy as np
 
+from impl.checkpoint.chunks import value_length
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.index import Extent, Inline, Value
 
-__all__ = ["BLOCK", "Blocks", "Bytes", "length_of"]
+__all__ = ["BLOCK", "Blocks", "Bytes"]
 
 BLOCK = 512 << 10
 """Bytes of one buffer. Two of them stay in a processor's cache, so that what was read is compared there; larger ones
@@ -33,12 +34,7 @@ class Bytes:
     @property
     def length(self) -> int:
         """How many there are."""
-        return length_of(self.value)
-
-
-def length_of(value: Value) -> int:
-    """How many bytes a value of an index has."""
-    return len(value.data) if isinstance(value, Inline) else value.length
+        return value_length(self.value)
 
 
 def _same(one: np.ndarray, two: np.ndarray) -> bool:

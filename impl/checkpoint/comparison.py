@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path as FilePath
 
@@ -21,13 +20,12 @@ from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaf import show
 from impl.checkpoint.pairing import Plan, planned
 from impl.checkpoint.sides import Side, opened
+from impl.checkpoint.transfer import Watch
 
-__all__ = ["Tell", "compare", "compare_under", "untold"]
-
-Tell = Callable[[int, int], None]
+__all__ = ["compare", "compare_under", "untold"]
 
 
-def untold(done: int, total: int) -> None:
+def untold(count: int, total: int) -> None:
     """Tells nobody how far a comparison is."""
 
 
@@ -44,11 +42,11 @@ def compare(
     return compare_under(a, b, Terms(values=values, tolerance=Tolerance(rtol=rtol, atol=atol), only=only), untold)
 
 
-def compare_under(a: FilePath, b: FilePath, terms: Terms, tell: Tell) -> CheckpointComparison:
+def compare_under(a: FilePath, b: FilePath, terms: Terms, watch: Watch) -> CheckpointComparison:
     """Every difference between the checkpoints at `a` (left) and `b` (right). Stacked layers are compared one by one.
 
     Values are compared by their encoded bytes first and decoded, leaf by leaf, where those differ. The dtype of the
-    step is the dialect's own and is not a difference. tell: called with bytes read and bytes to read, of both sides.
+    step is the dialect's own and is not a difference. watch: called with bytes read and bytes to read, of both sides.
     Raises CheckpointError for a side, or for bytes of a leaf, that cannot be read.
     """
     _check(terms)
@@ -57,7 +55,7 @@ def compare_under(a: FilePath, b: FilePath, terms: Terms, tell: Tell) -> Checkpo
     plan = planned(left, right, terms.only)
     found = {(row.part, row.path): row for row in plan.differences}
     if terms.values == "values":
-        found |= {(row.part, row.path): row for row in _unequal(plan, sides, terms.tolerance, tell)}
+        found |= {(row.part, row.path): row for row in _unequal(plan, sides, terms.tolerance, watch)}
     count = Counter(row.reason for row in found.values())
     return CheckpointComparison(
         left=str(a),
@@ -88,16 +86,10 @@ def _check(terms: Terms) -> None:
         )
 
 
-def _unequal(plan: Plan, sides: tuple[Side, Side], tolerance: Tolerance, tell: Tell) -> list[LeafDifference]:
+def _unequal(plan: Plan, sides: tuple[Side, Side], tolerance: Tolerance, watch: Watch) -> list[LeafDifference]:
     """The leaves whose values differ. Those whose encoded bytes are equal are not decoded."""
-    done, total = 0, plan.encoded_bytes(sides)
-
-    def told(count: int) -> None:
-        nonlocal done
-        done += count
-        tell(done, max(done, total))
-
-    with Blocks(told) as blocks:
+    total = plan.encoded_bytes(sides)
+    with Blocks(lambda count: watch(count, total)) as blocks:
         encoded = Encoded(*sides, blocks)
         asked = (replace(pair, places=encoded.differing(pair.left, pair.right)) for pair in plan.pairs)
         suspects = [pair for pair in asked if pair.places != frozenset()]

@@ -82,7 +82,7 @@ def _common_piece(pair: Pair, left: Side, right: Side) -> tuple[int, ...]:
 
 def _piece(side: Side, leaf: Placed) -> tuple[int, ...]:
     fixed = {axis for axis, _ in leaf.fixed}
-    return tuple(length for axis, length in enumerate(side.chunk_shape(leaf.source)) if axis not in fixed)
+    return tuple(length for axis, length in enumerate(side.arrays[leaf.source].chunk_shape) if axis not in fixed)
 
 
 def pieces(shape: tuple[int, ...], piece: tuple[int, ...]) -> Iterator[Box]:
@@ -95,9 +95,8 @@ def pieces(shape: tuple[int, ...], piece: tuple[int, ...]) -> Iterator[Box]:
 
 def part_of(side: Side, leaf: Placed, box: Box) -> np.ndarray:
     """The part `box` of a leaf, or of a layer. Of the axis of layers a whole chunk is decoded, and kept by `side`."""
-    stored = side.flat.leaves[leaf.source]
-    assert isinstance(stored, Placed)
-    chunk, rest, wanted = side.chunk_shape(leaf.source), iter(box), dict(leaf.fixed)
+    stored, rest, wanted = side.arrays[leaf.source], iter(box), dict(leaf.fixed)
+    chunk = stored.chunk_shape
     region: list[tuple[int, int]] = []
     taken: list[int | slice] = []
     for axis, length in enumerate(stored.shape):

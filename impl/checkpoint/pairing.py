@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from impl.checkpoint.canonical import Canonical
 from impl.checkpoint.decoding import Pair
 from impl.checkpoint.differences import LeafDifference, NotCompared, Only, Reason
-from impl.checkpoint.leaf import Leaf, Leaves, dtype_of, shape_of, show
-from impl.checkpoint.placed import Placed
+from impl.checkpoint.leaf import Leaf, LeafSpec, Leaves, dtype_of, shape_of, show
+from impl.checkpoint.placed import placing
 from impl.checkpoint.sides import Side
 from impl.checkpoint.tree import sort_key
 
@@ -37,7 +37,7 @@ class Plan:
 
 
 def planned(left: Canonical, right: Canonical, only: Only) -> Plan:
-    """The plan for two checkpoints whose layers were brought to one layout and whose arrays are Placed."""
+    """The plan for two checkpoints whose layers were brought to one layout and whose arrays came from `placed`."""
     one, two, compared = _parts(left), _parts(right), 0
     differences: list[LeafDifference] = []
     alike: list[Pair] = []
@@ -102,8 +102,8 @@ def _differences(part: str, left: Leaves, right: Leaves) -> tuple[list[LeafDiffe
             texts = ("dtype", dtype_of(left[path]), dtype_of(right[path]))
         else:
             one, two = left[path], right[path]
-            if isinstance(one, Placed) and isinstance(two, Placed):
-                alike.append(Pair(part=part, path=path, left=one, right=two))
+            if isinstance(one, LeafSpec) and isinstance(two, LeafSpec):
+                alike.append(Pair(part=part, path=path, left=placing(one), right=placing(two)))
             continue
         reason, mine, other = texts
         found.append(LeafDifference(part=part, path=show(path), reason=reason, left=mine, right=other))

@@ -8,18 +8,20 @@ from typing import Any
 
 from tabulate import tabulate
 
+from impl.checkpoint.checking import ChecksumReport
 from impl.checkpoint.conversion import ConversionReport
 from impl.checkpoint.differences import CheckpointComparison
 from impl.checkpoint.inspection import Inspection
+from impl.checkpoint.manifest import Manifest
 from impl.checkpoint.transfer import Transfer
 
 __all__ = ["as_data", "conversion_text", "inspection_text"]
 
 
 def as_data(record: Any) -> dict[str, Any]:
-    """A record as dicts, lists, numbers and strings, ready for json.dumps; a comparison gets its outcome too."""
+    """A record as dicts, lists, numbers and strings, ready for json.dumps; what has an outcome gets that too."""
     data = _plain(record)
-    if isinstance(record, CheckpointComparison):
+    if isinstance(record, CheckpointComparison | ChecksumReport):
         data["outcome"] = record.outcome
     if isinstance(record, ConversionReport):
         del data["transfer"]["entries"]
@@ -94,4 +96,3 @@ def _transfer(record: Transfer) -> list[tuple[str, str]]:
         ("in the index", f"{record.inline_leaves} leaves" if record.inline_leaves else ""),
         ("re-chunked", f"{record.made_leaves} leaves, {record.made_bytes} bytes" if record.made_leaves else ""),
     ]
-

@@ -16,7 +16,7 @@ from impl.checkpoint.orbax_metadata import ARRAYS, COMMITTED, SHARDING, STEP, ST
 from impl.checkpoint.origin import Stored
 from impl.checkpoint.tree import Flat
 
-__all__ = ["Source", "open_source", "read_bytes", "specs_of", "strangers"]
+__all__ = ["Source", "noted_source", "open_source", "read_bytes", "specs_of", "strangers"]
 
 _METADATA_NAMES = (".zarray", "zarr.json")
 _LONGEST_METADATA = 1 << 20  # bytes
@@ -47,6 +47,18 @@ def open_source(items: FilePath) -> Source:
     Raises CheckpointError, naming the leaf or the file, where the tree and the store do not agree, a chunk is missing,
     or a data file is absent or shorter than the index says.
     """
+    source = noted_source(items)
+    for array in source.arrays.values():
+        _check_array(array, source.tree)
+    _check_files(items, source.arrays.values())
+    return source
+
+
+def noted_source(items: FilePath) -> Source:
+    """The checkpoint whose tree lies at `items`, as metadata and index note it; its data files are not looked at.
+
+    Raises CheckpointError, naming the leaf or the file, where the tree and the store do not agree.
+    """
     tree = read_tree(items)
     index = read_index(items) if tree.indexed or is_indexed(items) else _loose(items)
     arrays = stored_arrays({key: _inline(items, key, value) for key, value in index.items()})
@@ -54,9 +66,6 @@ def open_source(items: FilePath) -> Source:
         ".".join(path): path for path, kind in tree.kinds.items() if kind in ("jax.Array", "np.ndarray", "scalar")
     }
     _check_names(items, tree, wanted, arrays)
-    for array in arrays.values():
-        _check_array(array, tree)
-    _check_files(items, arrays.values())
     leaves: dict[Path, Leaf] = {path: _EMPTY.get(kind, Empty("list")) for path, kind in tree.kinds.items()}
     leaves |= {path: tree.strings[".".join(path)] for path, kind in tree.kinds.items() if kind == "string"}
     leaves |= {path: _spec(arrays[name], tree.generators.get(name, "")) for name, path in wanted.items()}
