@@ -69,7 +69,7 @@ def compare_under(a: FilePath, b: FilePath, terms: Terms, watch: Watch) -> Check
         differing=count["shape"] + count["dtype"] + count["value"],
         differences=tuple(found[name] for name in plan.order if name in found),
         not_compared=plan.not_compared,
-        notes=notes,
+        notes=tuple(dict.fromkeys((*left.notes, *right.notes, *notes))),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from impl.checkpoint.canonical import Canonical
 from impl.checkpoint.decoding import Pair
 from impl.checkpoint.differences import LeafDifference, NotCompared, Only, Reason
-from impl.checkpoint.leaf import Leaf, LeafSpec, Leaves, dtype_of, shape_of, show
+from impl.checkpoint.leaf import Leaf, LeafSpec, Leaves, Path, dtype_of, key_impl_of, shape_of, show
 from impl.checkpoint.placed import placing
 from impl.checkpoint.sides import Side
 from impl.checkpoint.tree import sort_key
@@ -45,9 +45,13 @@ def planned(left: Canonical, right: Canonical, only: Only) -> Plan:
     order: list[tuple[str, str]] = []
     for part in dict.fromkeys((*one, *two)):
         mine, other = one.get(part, {}), two.get(part, {})
-        if reason := _reason_to_skip(part, mine, other, only):
+        if not _asked(part, only):
+            reason = f"only {only} was asked for"
             skipped.append(NotCompared(part=part, leaves=max(len(mine), len(other)), reason=reason))
             continue
+        if part == "state" and not (mine and other):
+            mine, other, left_out = _without_streams(mine, other)
+            skipped += left_out
         compared += len(set(mine) & set(other))
         rows, pairs = _differences(part, mine, other)
         differences += rows
@@ -77,14 +81,22 @@ def _parts(canonical: Canonical) -> dict[str, Leaves]:
     return {part: leaves for part, leaves in parts.items() if leaves}
 
 
-def _reason_to_skip(part: str, left: Leaves, right: Leaves, only: Only) -> str:
+def _asked(part: str, only: Only) -> bool:
     kind = "params" if part == "weights" else "opt" if part.startswith(("slot ", "scalars", "step")) else "all"
-    if only not in ("all", kind):
-        return f"only {only} was asked for"
-    if part == "state" and not (left and right):
-        side = "left" if left else "right"
-        return f"only the {side} checkpoint keeps random streams and other state besides the weights"
-    return ""
+    return only in ("all", kind)
+
+
+def _without_streams(left: Leaves, right: Leaves) -> tuple[Leaves, Leaves, list[NotCompared]]:
+    """State that one side alone has, without its random streams, which not every dialect keeps: those are listed."""
+    streams = {path for path, leaf in (left or right).items() if _is_stream(path, leaf)}
+    reason = f"only the {'left' if left else 'right'} checkpoint keeps random streams"
+    left_out = [NotCompared(part="state", leaves=len(streams), reason=reason)] if streams else []
+    one, two = ({path: leaf for path, leaf in each.items() if path not in streams} for each in (left, right))
+    return one, two, left_out
+
+
+def _is_stream(path: Path, leaf: Leaf) -> bool:
+    return bool(key_impl_of(leaf)) or any(name == "rngs" or name.endswith("_rngs") for name in path[:-1])
 
 
 def _differences(part: str, left: Leaves, right: Leaves) -> tuple[list[LeafDifference], list[Pair]]:
