@@ -107,6 +107,8 @@ class Blocks:
         path = wanted.folder / wanted.value.file
         found = self._files.get(path)
         if found is None:
+            if not path.resolve().is_relative_to(wanted.folder.resolve()):
+                raise CheckpointError(f"{wanted.leaf}: {path} leads out of the checkpoint: copy the file there")
             try:
                 descriptor = os.open(path, os.O_RDONLY)
             except OSError as problem:

@@ -15,7 +15,7 @@ from impl.checkpoint.leaf import Path, dtype_of, shape_of, show
 from impl.checkpoint.location import locate
 from impl.checkpoint.manifest import FILE, LeafDigests, Manifest, read_manifest
 from impl.checkpoint.sealing import plain_digests
-from impl.checkpoint.sides import Side, opened
+from impl.checkpoint.sides import Side, opened_as_noted
 from impl.checkpoint.transfer import Watch
 
 __all__ = ["ChecksumReport", "Finding", "check"]
@@ -69,7 +69,7 @@ def check(source: FilePath, watch: Watch) -> ChecksumReport:
     """
     items = locate(source).items
     manifest = read_manifest(items)
-    side = opened(source)
+    side = opened_as_noted(source)
     done, total = 0, sum(side.encoded_bytes(path) for path in side.arrays)
 
     def told(count: int) -> None:

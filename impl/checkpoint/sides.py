@@ -9,17 +9,17 @@ from pathlib import Path as FilePath
 
 import numpy as np
 
-from impl.checkpoint.chunks import check_chunks, value_length
+from impl.checkpoint.chunks import value_length
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.index import Extent, StoredArray
 from impl.checkpoint.leaf import LeafSpec, Path, show
 from impl.checkpoint.location import locate
 from impl.checkpoint.placed import Placed, placed, placing
-from impl.checkpoint.source import Source, noted_source, specs_of
+from impl.checkpoint.source import Source, check_array, noted_source, open_source, specs_of
 from impl.checkpoint.tree import Flat
 from impl.checkpoint.values import Reader
 
-__all__ = ["Box", "Side", "opened"]
+__all__ = ["Box", "Side", "opened", "opened_as_noted"]
 
 Box = tuple[tuple[int, int], ...]
 """Where a piece of an array starts and stops, by axis."""
@@ -38,10 +38,7 @@ class Side:
 
     def array(self, path: Path) -> StoredArray:
         """Where the leaf at `path` lies. Raises CheckpointError, naming it, where the store lacks chunks of it."""
-        try:
-            check_chunks(self.arrays[path], every="every" if self.source.tree.every_chunk else "some")
-        except CheckpointError as problem:
-            raise CheckpointError(f"{self.items}: {problem}") from problem
+        check_array(self.arrays[path], self.source.tree)
         return self.arrays[path]
 
     def whole(self, path: Path) -> Placed:
@@ -84,12 +81,19 @@ class Side:
 
 def opened(source: FilePath) -> Side:
     """The checkpoint at `source`. No array is read. Raises CheckpointError for one that is not readable."""
-    items = locate(source).items
-    found = noted_source(items)
+    return _side(open_source(locate(source).items))
+
+
+def opened_as_noted(source: FilePath) -> Side:
+    """The same, though data files may be gone or cut: whoever reads a leaf that lies there is told."""
+    return _side(noted_source(locate(source).items))
+
+
+def _side(found: Source) -> Side:
     flat = placed(specs_of(found))
     arrays = {
         path: found.arrays[".".join(path)]
         for path, leaf in flat.leaves.items()
         if isinstance(leaf, LeafSpec) and leaf.dtype != "str"
     }
-    return Side(items=items, source=found, flat=flat, arrays=arrays)
+    return Side(items=found.items, source=found, flat=flat, arrays=arrays)

@@ -16,7 +16,7 @@ from impl.checkpoint.orbax_metadata import ARRAYS, COMMITTED, SHARDING, STEP, ST
 from impl.checkpoint.origin import Stored
 from impl.checkpoint.tree import Flat
 
-__all__ = ["Source", "noted_source", "open_source", "read_bytes", "specs_of", "strangers"]
+__all__ = ["Source", "check_array", "noted_source", "open_source", "read_bytes", "specs_of", "strangers"]
 
 _METADATA_NAMES = (".zarray", "zarr.json")
 _LONGEST_METADATA = 1 << 20  # bytes
@@ -49,7 +49,7 @@ def open_source(items: FilePath) -> Source:
     """
     source = noted_source(items)
     for array in source.arrays.values():
-        _check_array(array, source.tree)
+        check_array(array, source.tree)
     _check_files(items, source.arrays.values())
     return source
 
@@ -128,7 +128,7 @@ def _ends(value: Extent) -> str:
     return f"ends before byte {value.offset + value.length} that the index names, so it is cut"
 
 
-def _check_array(array: StoredArray, tree: OrbaxTree) -> None:
+def check_array(array: StoredArray, tree: OrbaxTree) -> None:
     try:
         check_chunks(array, every="every" if tree.every_chunk else "some")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:

@@ -18,6 +18,7 @@ from tests.impl.checkpoint.orbax_writing import write
 
 VALUES = Terms(values="values")
 KERNEL = np.random.default_rng(3).standard_normal((20, 4, 30)).astype(np.float32)
+NAME = "params.params.decoder.layers.w"
 LAYER, ROW = 20 * 30 * 4, 4 * 30 * 4  # bytes of one layer and of one row of all layers
 
 
@@ -161,20 +162,20 @@ def garbage(file, offset, length):
 @pytest.mark.parametrize(("left", "right"), [("whole", "whole"), ("whole", "apart"), ("layered", "apart")])
 def test_bytes_that_cannot_be_read_are_one_sentence_and_exit_code_2(stores, tmp_path, capsys, harm, left, right):
     broken = shutil.copytree(stores / left, tmp_path / "broken")
-    file, *place = data_file(broken, "params.params.decoder.layers.w")
+    file, *place = data_file(broken, NAME)
     harm(file, *place)
     for words in ([broken, stores / right], [stores / right, broken]):
         assert obeyed(["compare", "--values", *map(str, words)]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1
-        assert "params/params/decoder/layers/w" in said
+        assert NAME in said or NAME.replace(".", "/") in said
         assert file.name in said
 
 
 def test_a_flipped_byte_of_a_value_is_a_difference(tmp_path, capsys):
     write(tmp_path / "whole", stacked(KERNEL), zarr3=True)
     flipped = shutil.copytree(tmp_path / "whole", tmp_path / "flipped")
-    file, offset, length = data_file(flipped, "params.params.decoder.layers.w")
+    file, offset, length = data_file(flipped, NAME)
     with file.open("r+b") as stream:
         stream.seek(offset + length // 3)
         byte = stream.read(1)[0]
@@ -190,17 +191,17 @@ def test_a_chunk_that_the_index_lacks_is_unreadable(tmp_path, capsys):
     shutil.copytree(tmp_path / "whole", tmp_path / "lacking")
     base = {"driver": "file", "path": f"{tmp_path / 'lacking'}/"}
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
-    name = "params.params.decoder.layers.w"
+    name = NAME
     store.delete_range(tensorstore.KvStore.KeyRange(f"{name}/0.2", f"{name}/0.3")).result()
     assert obeyed(["compare", "--values", str(tmp_path / "whole"), str(tmp_path / "lacking")]) == 2
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'lacking'}: params.params.decoder.layers.w: the chunk at (0, 2, 0) is missing" in said
+    assert "params.params.decoder.layers.w: the chunk at (0, 2, 0) is missing" in said
 
 
 def test_the_same_harm_on_both_sides_is_no_equality(stores, tmp_path):
     broken = shutil.copytree(stores / "whole", tmp_path / "broken")
-    file, offset, length = data_file(broken, "params.params.decoder.layers.w")
+    file, offset, length = data_file(broken, NAME)
     os.truncate(file, offset + length - 1)
     linked = shutil.copytree(broken, tmp_path / "linked", copy_function=os.link)
-    with pytest.raises(CheckpointError, match="is cut short"):
+    with pytest.raises(CheckpointError, match="it is cut"):
         compare_under(broken, linked, VALUES, told()[1])
