@@ -57,7 +57,7 @@ class Blocks:
     def __init__(self, told: Callable[[int], None]) -> None:
         """told: called with the number of bytes of every block that was read."""
         self._told = told
-        self._files: OrderedDict[FilePath, _Open] = OrderedDict()
+        self._files: OrderedDict[tuple[str, str], _Open] = OrderedDict()
         self._buffers = (np.empty(BLOCK, np.uint8), np.empty(BLOCK, np.uint8))
 
     def __enter__(self) -> Blocks:
@@ -104,9 +104,10 @@ class Blocks:
 
     def _file(self, wanted: Bytes) -> _Open:
         assert not isinstance(wanted.value, Inline)
-        path = wanted.folder / wanted.value.file
-        found = self._files.get(path)
+        key = os.fspath(wanted.folder), wanted.value.file
+        found = self._files.get(key)
         if found is None:
+            path = wanted.folder / wanted.value.file
             if not path.resolve().is_relative_to(wanted.folder.resolve()):
                 raise CheckpointError(f"{wanted.leaf}: {path} leads out of the checkpoint: copy the file there")
             try:
@@ -117,10 +118,10 @@ class Blocks:
                     "restore the file or take another step"
                 ) from problem
             state = os.fstat(descriptor)
-            found = self._files[path] = _Open(descriptor, state.st_dev, state.st_ino, state.st_size)
+            found = self._files[key] = _Open(descriptor, state.st_dev, state.st_ino, state.st_size)
             if len(self._files) > MOST_FILES:
                 os.close(self._files.popitem(last=False)[1].descriptor)
-        self._files.move_to_end(path)
+        self._files.move_to_end(key)
         return found
 
     def _read(self, wanted: Bytes, which: int) -> Iterator[np.ndarray]:

@@ -56,6 +56,7 @@ class Encoded:
 
     def _unequal(self, mine: Path, other: Path, one: Mapping[Place, Value], two: Mapping[Place, Value]) -> list[Place]:
         left, right = (side.items for side in self._sides)
+        names = show(mine), show(other)
         # A chunk that both stores leave out holds the fill value on both sides.
         alone = [place for place in {**one, **two} if place not in one or place not in two]
         return alone + [
@@ -63,8 +64,7 @@ class Encoded:
             for place, value in one.items()
             if place in two
             and not self._blocks.equal(
-                Bytes(leaf=show(mine), folder=left, value=value),
-                Bytes(leaf=show(other), folder=right, value=two[place]),
+                Bytes(leaf=names[0], folder=left, value=value), Bytes(leaf=names[1], folder=right, value=two[place])
             )
         ]
 

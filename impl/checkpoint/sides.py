@@ -28,17 +28,20 @@ Box = tuple[tuple[int, int], ...]
 @dataclass(kw_only=True)
 class Side:
     """One checkpoint. flat: its tree, arrays as descriptions whose origin is their path. arrays: by path, where they
-    lie in the store. Of what was decoded only the last piece is kept."""
+    lie in the store. Of what was decoded only the last piece is kept. seen: leaves whose chunks were counted."""
 
     items: FilePath
     source: Source
     flat: Flat
     arrays: Mapping[Path, StoredArray]
     kept: dict[tuple[Path, Box], np.ndarray] = field(default_factory=dict)
+    seen: set[Path] = field(default_factory=set)
 
     def array(self, path: Path) -> StoredArray:
         """Where the leaf at `path` lies. Raises CheckpointError, naming it, where the store lacks chunks of it."""
-        check_array(self.arrays[path], self.source.tree)
+        if path not in self.seen:
+            check_array(self.arrays[path], self.source.tree)
+            self.seen.add(path)
         return self.arrays[path]
 
     def whole(self, path: Path) -> Placed:
