@@ -10,15 +10,14 @@ from pathlib import Path as FilePath
 import numpy as np
 
 from impl.checkpoint.alignment import aligned
-from impl.checkpoint.blocks import Blocks
 from impl.checkpoint.canonical import canonicalise
 from impl.checkpoint.decoding import decoded_distances
 from impl.checkpoint.differences import CheckpointComparison, LeafDifference, Only, Terms, Values
 from impl.checkpoint.distance import Tolerance
-from impl.checkpoint.encoded import Encoded
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaf import show
 from impl.checkpoint.pairing import Plan, planned
+from impl.checkpoint.sharing import differing_places
 from impl.checkpoint.sides import Side, opened
 from impl.checkpoint.transfer import Watch
 
@@ -88,11 +87,9 @@ def _check(terms: Terms) -> None:
 
 def _unequal(plan: Plan, sides: tuple[Side, Side], tolerance: Tolerance, watch: Watch) -> list[LeafDifference]:
     """The leaves whose values differ. Those whose encoded bytes are equal are not decoded."""
-    total = plan.encoded_bytes(sides)
-    with Blocks(lambda count: watch(count, total)) as blocks:
-        encoded = Encoded(*sides, blocks)
-        asked = (replace(pair, places=encoded.differing(pair.left, pair.right)) for pair in plan.pairs)
-        suspects = [pair for pair in asked if pair.places != frozenset()]
+    places = differing_places(plan.pairs, sides, watch)
+    asked = (replace(pair, places=places[pair.part, pair.path]) for pair in plan.pairs)
+    suspects = [pair for pair in asked if pair.places != frozenset()]
     distances = decoded_distances(suspects, *sides, tolerance)
     found = [
         LeafDifference(

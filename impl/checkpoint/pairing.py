@@ -9,7 +9,6 @@ from impl.checkpoint.decoding import Pair
 from impl.checkpoint.differences import LeafDifference, NotCompared, Only, Reason
 from impl.checkpoint.leaf import Leaf, LeafSpec, Leaves, Path, dtype_of, key_impl_of, shape_of, show
 from impl.checkpoint.placed import placing
-from impl.checkpoint.sides import Side
 from impl.checkpoint.tree import sort_key
 
 __all__ = ["Plan", "planned"]
@@ -28,12 +27,6 @@ class Plan:
     order: tuple[tuple[str, str], ...]
     compared: int
     not_compared: tuple[NotCompared, ...]
-
-    def encoded_bytes(self, sides: tuple[Side, Side]) -> int:
-        """Bytes that the pairs take on disk on both sides."""
-        left = {pair.left.source for pair in self.pairs}
-        right = {pair.right.source for pair in self.pairs}
-        return sum(side.encoded_bytes(path) for side, each in zip(sides, (left, right), strict=True) for path in each)
 
 
 def planned(left: Canonical, right: Canonical, only: Only) -> Plan:

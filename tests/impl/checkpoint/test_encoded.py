@@ -12,6 +12,7 @@ import tensorstore
 
 from harness.cli import obeyed
 from impl.checkpoint import CheckpointError, Terms, compare_under
+from impl.checkpoint.comparison import untold
 from impl.checkpoint.index import Extent, read_index, stored_arrays
 from impl.checkpoint.sides import Side
 from tests.impl.checkpoint.orbax_writing import write
@@ -205,3 +206,27 @@ def test_the_same_harm_on_both_sides_is_no_equality(stores, tmp_path):
     linked = shutil.copytree(broken, tmp_path / "linked", copy_function=os.link)
     with pytest.raises(CheckpointError, match="it is cut"):
         compare_under(broken, linked, VALUES, told()[1])
+
+
+def test_an_interruption_ends_the_comparison(stores):
+    def interrupted(count, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare_under(stores / "whole", copied(stores, "whole"), VALUES, interrupted)
+
+
+def test_many_leaves_are_shared_out_and_each_is_compared_once(tmp_path):
+    generator = np.random.default_rng(5)
+    layers = {f"layers_{index}": {"w": generator.standard_normal((index + 20, 30), np.float32)} for index in range(9)}
+    write(tmp_path / "left", {"params": {"params": {"decoder": layers}}})
+    write(tmp_path / "right", {"params": {"params": {"decoder": layers}}})
+    calls, watch = told()
+    assert compare_under(tmp_path / "left", tmp_path / "right", VALUES, watch).compared == 9
+    assert len(calls) == 18
+    assert sum(count for count, _ in calls) == calls[0][1]
+    layers["layers_6"]["w"][25, 29] = np.nan
+    layers["layers_2"]["w"][0, 0] = -layers["layers_2"]["w"][0, 0]
+    write(tmp_path / "other", {"params": {"params": {"decoder": layers}}})
+    rows = compare_under(tmp_path / "left", tmp_path / "other", VALUES, untold).differences
+    assert [(row.path, row.first) for row in rows] == [("decoder/layers_2/w", (0, 0)), ("decoder/layers_6/w", (25, 29))]
