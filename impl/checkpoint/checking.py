@@ -20,7 +20,7 @@ from impl.checkpoint.transfer import Watch
 
 __all__ = ["ChecksumReport", "Finding", "check"]
 
-Kind = Literal["missing", "extra", "shape", "dtype", "values", "encoding", "unreadable"]
+Kind = Literal["missing", "extra", "shape", "dtype", "values", "encoding", "unreadable", "size", "bytes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,8 @@ class Finding:
     """Something that is not as the manifest says. what: "leaf" or "file"; name: its path in the tree, or on disk.
 
     values: the decoded values differ. encoding: bytes on disk differ, and what they decode to does not. unreadable:
-    bytes are gone or cannot be decoded. detail: which chunk of which file, or both values.
+    bytes are gone or cannot be decoded. size, bytes: of a file, the latter beside the chunks in it.
+    detail: which chunk of which file, or both values.
     """
 
     what: Literal["leaf", "file"]
@@ -161,9 +162,9 @@ class _Checker:
                 yield Finding(what="file", name=name, kind="missing", detail=f"{wanted.bytes} bytes in the manifest")
             elif here.bytes != wanted.bytes:
                 words = f"{wanted.bytes} bytes in the manifest, {here.bytes} on disk"
-                yield Finding(what="file", name=name, kind="shape", detail=words)
+                yield Finding(what="file", name=name, kind="size", detail=words)
             elif here.rest != wanted.rest:
                 words = "bytes that are no chunk of a leaf differ"
-                yield Finding(what="file", name=name, kind="values", detail=words)
+                yield Finding(what="file", name=name, kind="bytes", detail=words)
         for name in sorted(set(found) - set(self._manifest.files)):
             yield Finding(what="file", name=name, kind="extra", detail=f"{found[name].bytes} bytes on disk")

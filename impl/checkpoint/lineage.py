@@ -39,7 +39,9 @@ class Made:
 def carried(source: Manifest, plan: Mapping[str, Made]) -> Manifest:
     """What the source's manifest says of the target's leaves, without reading either.
 
-    plan: path of a leaf in the target's tree -> what it is made of. A leaf that is not in the plan is left to be read.
+    plan: path of a leaf in the target's tree -> what it is made of, its bytes kept, in another place or order of
+    layers; another dtype is right only where the bytes are the same (a step's). What is not in the plan is left to be
+    read.
     Hand the result to `impl.checkpoint.sealing.sealed(target, known, watch)`, which reads what is missing (encoded
     bytes of chunks that are new; values of what no digest is known of; files), and write what that returns with
     `impl.checkpoint.manifest.write_manifest`. What is carried is what the source's manifest promises of the source:

@@ -120,7 +120,7 @@ def test_every_leaf_whose_bytes_are_gone_is_listed(sealed, tmp_path):
     os.truncate(file, 10)
     rows = check(folder, untold).findings
     found = {(row.what, row.name, row.kind) for row in rows}
-    assert found == {("leaf", leaf, "unreadable") for leaf in inside} | {("file", name, "shape")}
+    assert found == {("leaf", leaf, "unreadable") for leaf in inside} | {("file", name, "size")}
     assert all(file.name in row.detail for row in rows if row.what == "leaf")
     assert f"{whole} bytes in the manifest, 10 on disk" in rows[-1].detail
     file.unlink()
@@ -244,3 +244,17 @@ def test_a_manifest_is_never_replaced_and_never_half_written(sealed, tmp_path, c
     assert written == as_data(read_manifest(folder))
     assert written["leaves"] == as_data(read_manifest(sealed))["leaves"]
     assert "found" in checksum_text(check(folder, untold))
+
+
+def test_arrays_in_files_of_their_own_are_sealed_too(tmp_path):
+    write(tmp_path / "plain", tree(), ocdbt=False)
+    path, manifest = checksum(tmp_path / "plain", untold)
+    assert path == tmp_path / "plain" / FILE
+    assert len(manifest.leaves[NAME].chunks) == 1
+    assert check(tmp_path / "plain", untold).findings == ()
+    file = tmp_path / "plain" / NAME.replace("/", ".") / "0.0.0"
+    flip(file, file.stat().st_size // 2, 5)
+    (row,) = check(tmp_path / "plain", untold).findings
+    assert (row.what, row.name, row.kind) == ("leaf", NAME, "values")
+    restored = ocp.PyTreeCheckpointHandler(use_ocdbt=False).restore(tmp_path / "plain", args=ocp.args.PyTreeRestore())
+    assert np.array_equal(restored["opt_state"][0]["mu"]["params"]["decoder"]["layers"]["w"], KERNEL)
