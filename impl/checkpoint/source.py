@@ -129,6 +129,7 @@ def _ends(value: Extent) -> str:
 
 
 def check_array(array: StoredArray, tree: OrbaxTree) -> None:
+    """Raises CheckpointError, naming the array, where its metadata is none or the store lacks chunks of it."""
     try:
         check_chunks(array, every="every" if tree.every_chunk else "some")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
