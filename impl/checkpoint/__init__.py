@@ -1,4 +1,5 @@
 """Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, checksum, save, load."""
+
 """Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, export, save, load."""
 
 from impl.checkpoint.checking import ChecksumReport, Finding, check

@@ -12,7 +12,6 @@ from impl.checkpoint.checking import ChecksumReport
 from impl.checkpoint.conversion import ConversionReport
 from impl.checkpoint.differences import CheckpointComparison
 from impl.checkpoint.inspection import Inspection
-from impl.checkpoint.manifest import Manifest
 from impl.checkpoint.transfer import Transfer
 
 __all__ = ["as_data", "conversion_text", "inspection_text"]
