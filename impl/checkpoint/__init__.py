@@ -1,6 +1,4 @@
-"""Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, checksum, save, load."""
-
-"""Orbax checkpoints of both implementations, and of MaxText's: inspect, convert, compare, export, save, load."""
+"""Orbax checkpoints, of both implementations and MaxText's: inspect, convert, compare, checksum, export, save, load."""
 
 from impl.checkpoint.checking import ChecksumReport, Finding, check
 from impl.checkpoint.checksum import checksum
