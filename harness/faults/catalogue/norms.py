@@ -20,7 +20,8 @@ FAULTS = (
         title="dropout is built where it is called, with a stream of its own that begins anew each time",
         source="B03",
         channel="claims",
-        module="*",
+        module="the draws of both sides can be paired*",
+        expect="claim",
         edits=(
             Edit(
                 BLOCKS,
@@ -36,7 +37,7 @@ FAULTS = (
         title="the norm takes the stream with what attention adds, and not the addition alone",
         source="FM31",
         channel="loss",
-        module="decoder/layers/0*",
+        module="decoder/layers/layers/0",
         edits=(
             Edit(
                 BLOCKS,
@@ -51,7 +52,7 @@ FAULTS = (
         title="every layer gets the window, the global ones too",
         source="FM31",
         channel="loss",
-        module="decoder/layers/1/attention",
+        module="decoder/layers/layers/1/attention",
         edits=(
             Edit(BLOCKS, WINDOW, "self.attention = Attention(config, rngs=rngs, window=config.sliding_window_size, "),
         ),
