@@ -18,11 +18,13 @@ from impl.checkpoint.index import read_index
 from impl.checkpoint.layers import ROOT, Group, describe
 from impl.checkpoint.leaf import Leaf, LeafSpec, Leaves, Path, bytes_of
 from impl.checkpoint.location import ITEM_NAMES, Location, leftovers, locate, staged, sync
+from impl.checkpoint.manifest import FILE
 from impl.checkpoint.orbax_metadata import COMMITTED, STEP, check_orbax, write_step
 from impl.checkpoint.plan import Plan, make_plan
 from impl.checkpoint.relayout import relayout, target_dialect
 from impl.checkpoint.slots import disagreements, misnoted
 from impl.checkpoint.source import Source, open_source, strangers
+from impl.checkpoint.tracing import carry_manifest
 from impl.checkpoint.transfer import Transfer, Watch, carry_out
 from impl.checkpoint.tree import Flat, flatten, nest
 from impl.checkpoint.values import Reader
@@ -123,7 +125,8 @@ def convert_as(request: Request, watch: Watch) -> ConversionReport:
         transfer = carry_out(source, plan, items, request.mode, lambda count, total: watch(count, total + reading))
         _write_container(location, items, transfer.mode, changed.groups)
         verified = _verify(source, plan, items, transfer, _told(watch, transfer, reading))
-    beside = [*misnoted(canonical, location.custom_metadata), *_beside(source, request.target)]
+        traced = carry_manifest(source, plan, flat, items, lambda count, total: None)
+    beside = [*misnoted(canonical, location.custom_metadata), *_beside(source, request.target, traced)]
     return _report(request, changed, dialect, replace(assembly, notes=(*assembly.notes, *beside)), (transfer, verified))
 
 
@@ -202,10 +205,10 @@ def _verify(
     return check_values(source, plan, items, moved) if moved else 0
 
 
-def _beside(source: Source, target: FilePath) -> list[str]:
-    """Notes on what lies beside the source's tree and beside the target, and was left there."""
-    notes = []
-    if strange := strangers(source):
+def _beside(source: Source, target: FilePath, traced: int) -> list[str]:
+    """Notes on what lies beside the source's tree and beside the target. traced: leaves with a digest of the source."""
+    notes = [f"{FILE} was carried over: {traced} leaves are traced to the source's"] if traced else []
+    if strange := [name for name in strangers(source) if name != FILE]:
         notes.append(f"{', '.join(strange)} lie beside the tree, are none of Orbax's, and were not carried over")
     if left := leftovers(target):
         notes.append(f"an interrupted conversion left {', '.join(left)} beside the target: remove it")

@@ -21,7 +21,7 @@ from impl.checkpoint.placed import placing
 from impl.checkpoint.sides import Side, opened
 from impl.checkpoint.transfer import Watch
 
-__all__ = ["NOTHING", "plain_digests", "sealed"]
+__all__ = ["NOTHING", "plain_digests", "sealed", "sealed_side"]
 
 NOTHING = Manifest(leaves={}, files={})
 """What is known of a checkpoint of which nothing is known."""
@@ -34,7 +34,11 @@ def sealed(source: FilePath, known: Manifest, watch: Watch) -> Manifest:
     of its values there is not decoded, one with digests of all its chunks not read. watch: called with bytes read and
     bytes to read. Raises CheckpointError for what cannot be read.
     """
-    side = opened(source)
+    return sealed_side(opened(source), known, watch)
+
+
+def sealed_side(side: Side, known: Manifest, watch: Watch) -> Manifest:
+    """The same of a checkpoint that is open already."""
     axes = layer_axes(side)
     total = sum(side.encoded_bytes(path) for path in side.arrays)
     leaves = {}

@@ -19,7 +19,7 @@ from impl.checkpoint.source import Source, check_array, noted_source, open_sourc
 from impl.checkpoint.tree import Flat
 from impl.checkpoint.values import Reader
 
-__all__ = ["Box", "Side", "opened", "opened_as_noted"]
+__all__ = ["Box", "Side", "opened", "opened_as_noted", "opened_items"]
 
 Box = tuple[tuple[int, int], ...]
 """Where a piece of an array starts and stops, by axis."""
@@ -84,7 +84,12 @@ class Side:
 
 def opened(source: FilePath) -> Side:
     """The checkpoint at `source`. No array is read. Raises CheckpointError for one that is not readable."""
-    return _side(open_source(locate(source).items))
+    return opened_items(locate(source).items)
+
+
+def opened_items(items: FilePath) -> Side:
+    """The same for the folder that holds the tree itself, finished or not."""
+    return _side(open_source(items))
 
 
 def opened_as_noted(source: FilePath) -> Side:
