@@ -67,7 +67,7 @@ SHORT = {
 MIXTURES = {name: case(name, **SHORT.get(name, {})) for name in MIXED}
 """Every family with experts, latents or layers that are not all alike, with as many layers as it has kinds."""
 
-SLOPES = ("fused", "gemma2", "gpt3", "qwen3", "deepseek_mla_lora")
+SLOPES = ("fused", "gemma2", "gpt3", "qwen3", "olmo3", "deepseek_mla_lora")
 """Families whose gradients are compiled, which takes four times as long: every class of block, each with its extras."""
 
 SWITCHES = {
