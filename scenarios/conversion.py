@@ -22,5 +22,5 @@ SCENARIO = Scenario(
         "latent-scan0": {"config": family("deepseek_mla_lora", scan_layers=True, param_scan_axis=0)},
     },
     faults=("conversion_forgets_moments",),
-    quick=("unscanned", "scan1"),
+    quick=("scan1",),
 )

@@ -19,5 +19,5 @@ SCENARIO = Scenario(
         "latent-one-empty": {"config": family("deepseek_mla_lora"), "unweighted": (1, 3)},
     },
     faults=("accumulation_mean_of_means",),
-    quick=("unequal", "one-empty-scan1"),
+    quick=("unequal",),
 )

@@ -27,7 +27,7 @@ SCENARIO = Scenario(
         "deepseek": {"config": family("deepseek", **MIXED, first_num_dense_layers=1), "train": CALM},
         "deepseek-scan1": {"config": family("deepseek_mla_lora", **MIXED, scan_layers=True), "train": CALM},
     },
-    quick=("accumulated-scan1", "deepseek-scan1"),
+    quick=("deepseek-scan1",),
     faults=(
         "further_loss_popped_first",
         "further_loss_leaks",

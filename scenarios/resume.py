@@ -16,5 +16,5 @@ SCENARIO = Scenario(
         "latent-dropout-scan1": {"config": family("deepseek_mla_lora", dropout_rate=0.3, scan_layers=True)},
     },
     faults=("resume_forgets_moments", "resume_restarts_dropout"),
-    quick=("dropout", "quiet"),
+    quick=("dropout",),
 )

@@ -20,8 +20,8 @@ from tests.test_house import ROOT
 
 SCENARIOS = discover(ROOT / "scenarios")
 
-SHOWN = ("bad_input", "conversion", "prefill_decode", "resume", "train_step", "train_trajectory", "vocab_tiling")
-"""Parities of one device with draws of their own, which one process can run: one of every kind of program."""
+SHOWN = ("bad_input", "prefill_decode", "train_step")
+"""Parities of one device with draws of their own, which one process can run: refusals, serving and training."""
 
 TICKETS = {
     ticket.case: ticket

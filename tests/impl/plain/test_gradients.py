@@ -58,13 +58,17 @@ def test_along_its_own_direction_a_gradient_is_as_steep_as_it_is_long(name, whic
 
 @pytest.mark.parametrize("name", SLOPES)
 def test_the_step_of_the_differences_is_small_enough(name, gradients_of):
-    """Twice the step makes the error four times as large: what is left at one step is a third of the change."""
+    """Twice the step makes the error four times as large: what is left at one step is a third of the change.
+
+    That may be less than the loss is rounded to; of a step a hundred times as long it is not.
+    """
     case, gradients = CASES[name], gradients_of(name, "nnx")[0]
     for leaf in ("decoder/decoder_norm/scale", "token_embedder/embedding"):
         direction = {leaf: drawn(case, leaf)}
-        fine, coarse = (slope(case, SETTINGS, direction, step) for step in (STEP, 2.0 * STEP))
+        fine, coarse, far = (slope(case, SETTINGS, direction, times * STEP) for times in (1.0, 2.0, 100.0))
         room = leaf_room(case, largest(gradients), gradients[leaf].size)
-        assert 0.0 < abs(fine - coarse) / 3.0 < 0.1 * room
+        assert abs(fine - coarse) / 3.0 < 0.1 * room
+        assert far != fine
 
 
 @pytest.mark.parametrize("classes", [LINEN_BLOCKS, NNX_BLOCKS], ids=SIDES)
