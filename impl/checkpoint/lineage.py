@@ -9,11 +9,11 @@ from typing import Literal
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.manifest import LeafDigests, Manifest, Trace, body_digest
 
-__all__ = ["Made", "Origin", "carried", "untraced"]
+__all__ = ["Made", "Part", "carried", "untraced"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class Part:
     """A leaf of the source, or (axis from 0 up) its layer `index` along `axis`, by its path in the tree ("a/b")."""
 
     leaf: str
@@ -31,7 +31,7 @@ class Made:
 
     shape: tuple[int, ...]
     dtype: str
-    origins: tuple[Origin, ...]
+    origins: tuple[Part, ...]
     axis: int = -1
     chunks: Literal["same", "new"] = "new"
 
@@ -64,7 +64,7 @@ def carried(source: Manifest, plan: Mapping[str, Made]) -> Manifest:
     return Manifest(leaves=leaves, files={}, source=body_digest(source))
 
 
-def _part(source: Manifest, name: str, origin: Origin) -> LeafDigests:
+def _part(source: Manifest, name: str, origin: Part) -> LeafDigests:
     """Digests of an origin by itself: those of a leaf, or of one layer of it."""
     leaf = source.leaves.get(origin.leaf)
     if leaf is None:
@@ -114,7 +114,7 @@ def untraced(source: Manifest, target: Manifest) -> tuple[str, ...]:
 def _traced(source: Manifest, name: str, leaf: LeafDigests) -> bool:
     if not leaf.made_of or any(trace.leaf not in source.leaves for trace in leaf.made_of):
         return False
-    origins = [Origin(leaf=trace.leaf, axis=trace.axis, index=trace.index) for trace in leaf.made_of]
+    origins = [Part(leaf=trace.leaf, axis=trace.axis, index=trace.index) for trace in leaf.made_of]
     parts = [_part(source, name, origin) for origin in origins]
     digests = tuple(part.values for part in parts)
     if all(digests) and (digests in leaf.layers.values() or digests == (leaf.values,)):

@@ -24,7 +24,7 @@ from impl.checkpoint.leaf import Leaf, Path
 from impl.checkpoint.relayout import relayout, target_dialect
 from impl.checkpoint.tree import Flat
 from impl.checkpoint.writing import refuse_inside, size_of, write_checked
-from impl.checkpoint.zarr import Stored, read_array, stored_arrays
+from impl.checkpoint.zarr import FolderArray, arrays_in, read_array
 
 __all__ = ["PaxmlReport", "PaxmlWishes", "paxml", "paxml_text", "translated"]
 
@@ -75,7 +75,7 @@ def paxml(source: FilePath, target: FilePath, wishes: PaxmlWishes) -> PaxmlRepor
         if given not in known:
             raise CheckpointError(f"{name}={given!r}, expected one of {list(known)}: choose one of these")
     refuse_inside(source, target)
-    every = stored_arrays(source)
+    every = arrays_in(source)
     left_out = tuple(name for name in every if any(fnmatchcase(name, pattern) for pattern in wishes.leave_out))
     arrays = {name: stored for name, stored in every.items() if name not in left_out}
     plan, sizes = _planned(arrays, QKV[wishes.qkv])
@@ -104,7 +104,9 @@ def paxml(source: FilePath, target: FilePath, wishes: PaxmlWishes) -> PaxmlRepor
     )
 
 
-def _planned(arrays: Mapping[str, Stored], rows: Sequence[Row]) -> tuple[dict[Path, tuple[str, Row]], dict[str, int]]:
+def _planned(
+    arrays: Mapping[str, FolderArray], rows: Sequence[Row]
+) -> tuple[dict[Path, tuple[str, Row]], dict[str, int]]:
     """Path of a Linen tree -> its array's name and row, and the sizes of the axes.
 
     Raises CheckpointError, naming an array, where the table and the folder do not match.
@@ -137,7 +139,7 @@ def _planned(arrays: Mapping[str, Stored], rows: Sequence[Row]) -> tuple[dict[Pa
     return plan, sizes
 
 
-def _sizes(arrays: Mapping[str, Stored], rows: Sequence[Row]) -> dict[str, int]:
+def _sizes(arrays: Mapping[str, FolderArray], rows: Sequence[Row]) -> dict[str, int]:
     """Size of each axis by letter: the one that most weights have, so that the odd one is named."""
     votes: dict[str, Counter[int]] = defaultdict(Counter)
     for row in rows:
@@ -148,7 +150,7 @@ def _sizes(arrays: Mapping[str, Stored], rows: Sequence[Row]) -> dict[str, int]:
     return {letter: votes[letter].most_common(1)[0][0] if votes[letter] else 0 for letter in "LVPEFHD"} | {"3": 3}
 
 
-def _check(stored: Stored, name: str, axes: str, sizes: Mapping[str, int]) -> None:
+def _check(stored: FolderArray, name: str, axes: str, sizes: Mapping[str, int]) -> None:
     wanted = tuple(sizes[letter] for letter in axes)
     if stored.shape != wanted:
         raise CheckpointError(
@@ -157,7 +159,7 @@ def _check(stored: Stored, name: str, axes: str, sizes: Mapping[str, int]) -> No
         )
 
 
-def _leaf(stored: Stored, row: Row, scan_axis: int) -> Leaf:
+def _leaf(stored: FolderArray, row: Row, scan_axis: int) -> Leaf:
     """The array, turned; the layers of a stack at min(scan_axis, rank of one layer)."""
     return translated(read_array(stored), row, scan_axis)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path as FilePath
 
 from impl.checkpoint.leaf import LeafSpec, dtype_of, show
-from impl.checkpoint.lineage import Made, carried
-from impl.checkpoint.lineage import Origin as Part
+from impl.checkpoint.lineage import Made, Part, carried
 from impl.checkpoint.manifest import FILE, read_manifest, write_manifest
 from impl.checkpoint.origin import Layer, Origin, Stack, Stored
 from impl.checkpoint.plan import Plan

@@ -18,13 +18,13 @@ import numpy as np
 
 from impl.checkpoint.errors import CheckpointError
 
-__all__ = ["Stored", "read_array", "stored_arrays"]
+__all__ = ["FolderArray", "arrays_in", "read_array"]
 
 METADATA = ".zarray"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class FolderArray:
     """An array on disk. absent: chunks that have no file and are read as the fill value."""
 
     path: FilePath
@@ -33,7 +33,7 @@ class Stored:
     absent: int
 
 
-def stored_arrays(folder: FilePath) -> dict[str, Stored]:
+def arrays_in(folder: FilePath) -> dict[str, FolderArray]:
     """The arrays right below `folder` by name, in name order. Raises CheckpointError for one that cannot be read."""
     folder = FilePath(folder)
     if not folder.is_dir():
@@ -43,7 +43,7 @@ def stored_arrays(folder: FilePath) -> dict[str, Stored]:
     return {child.name: _stored(child) for child in places}
 
 
-def _stored(place: FilePath) -> Stored:
+def _stored(place: FilePath) -> FolderArray:
     try:
         metadata = json.loads((place / METADATA).read_text())
         shape, chunks = tuple(metadata["shape"]), tuple(metadata["chunks"])
@@ -58,10 +58,10 @@ def _stored(place: FilePath) -> Stored:
     absent = [name for name in names if not (place / name).is_file()]
     if absent and metadata.get("fill_value") is None:
         raise CheckpointError(f"{place}: chunk {absent[0]} is missing, one of {len(absent)}: copy the array again")
-    return Stored(path=place, shape=shape, dtype=dtype, absent=len(absent))
+    return FolderArray(path=place, shape=shape, dtype=dtype, absent=len(absent))
 
 
-def read_array(stored: Stored) -> np.ndarray:
+def read_array(stored: FolderArray) -> np.ndarray:
     """The array in host memory, at its stored dtype. Raises CheckpointError where a chunk is damaged."""
     import tensorstore
 

@@ -9,7 +9,7 @@ import pytest
 
 from impl.checkpoint import CheckpointError, check, convert
 from impl.checkpoint.comparison import untold
-from impl.checkpoint.lineage import Made, Origin, carried, untraced
+from impl.checkpoint.lineage import Made, Part, carried, untraced
 from impl.checkpoint.manifest import Manifest, write_manifest
 from impl.checkpoint.sealing import NOTHING, sealed
 from impl.checkpoint.sides import Side
@@ -42,10 +42,10 @@ def plan(*, chunks, stacking):
     """What each leaf is made of, when layers are stacked (or taken apart) along axis 1."""
     wide, one = {"shape": (20, 4, 30), "dtype": "float32"}, {"shape": (20, 30), "dtype": "float32"}
     if stacking:
-        parts = tuple(Origin(leaf=layer_name(index)) for index in range(4))
+        parts = tuple(Part(leaf=layer_name(index)) for index in range(4))
         return {W: Made(**wide, origins=parts, axis=1, chunks=chunks)}
     return {
-        layer_name(index): Made(**one, origins=(Origin(leaf=W, axis=1, index=index),), chunks=chunks)
+        layer_name(index): Made(**one, origins=(Part(leaf=W, axis=1, index=index),), chunks=chunks)
         for index in range(4)
     }
 
@@ -116,7 +116,7 @@ def test_a_linked_conversion_keeps_every_digest(stores, tmp_path):
         name: Made(
             shape=source.leaves[leaf].shape,
             dtype={"step": "uint32"}.get(leaf, "float32"),
-            origins=(Origin(leaf=leaf),),
+            origins=(Part(leaf=leaf),),
             chunks="new" if leaf == "step" else "same",
         )
         for name, leaf in names.items()
@@ -131,6 +131,6 @@ def test_a_linked_conversion_keeps_every_digest(stores, tmp_path):
 
 
 def test_an_origin_that_the_source_lacks_is_refused():
-    made = {"b": Made(shape=(), dtype="float32", origins=(Origin(leaf="a"),))}
+    made = {"b": Made(shape=(), dtype="float32", origins=(Part(leaf="a"),))}
     with pytest.raises(CheckpointError, match="b: made of a, which the source's manifest lacks"):
         carried(Manifest(leaves={}, files={}), made)
