@@ -39,7 +39,7 @@ def reordered(pair: Pair, case: Case, run: Run, own: Observation, found: Sequenc
     seen = observe(pair.sides[run.side], replace(case, inputs=inputs), run)
     seen = replace(seen, channels={name: seen.channels[name] for name in SUMMED if name in seen.channels})
     summed = [each for each in found if each.channel in SUMMED]
-    return [] if seen.error or noise.beyond(own, seen, summed) else [seen]
+    return [] if seen.error or noise.beyond(own, seen, summed, case.precision) else [seen]
 
 
 def eager(pair: Pair, case: Case, run: Run, own: Observation, found: Sequence[Difference]) -> list[Observation]:

@@ -6,11 +6,13 @@ Linen's path is the neutral name ("params/Dense_0/kernel"); `renames` says where
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
+
+from harness.distance import family
 
 __all__ = ["Address", "Key", "Leaf", "NameMap", "NameMapError", "Row", "bind", "gather", "renamed", "spread", "table"]
 
@@ -232,7 +234,7 @@ def _stale(renames: Mapping[str, str], left: Mapping[Key, object]) -> list[str]:
 
 
 def _check(names: NameMap, arrays: Mapping[str, np.ndarray], what: str) -> None:
-    expected = {row.name: row.leaf for row in names.rows}
+    expected = {row.name: _as_wide(row.leaf, arrays.get(row.name)) for row in names.rows}
     found = {name: Leaf.of(array) for name, array in arrays.items()}
     problems = [f"{what} {name} is missing; expected {expected[name]}" for name in expected.keys() - found.keys()]
     problems += [f"{what} {name} {found[name]} has no row: remove it" for name in found.keys() - expected.keys()]
@@ -240,6 +242,12 @@ def _check(names: NameMap, arrays: Mapping[str, np.ndarray], what: str) -> None:
     problems += [f"{what} {name} is {found[name]}, expected {expected[name]}" for name in shared]
     if problems:
         raise NameMapError(sorted(problems))
+
+
+def _as_wide(leaf: Leaf, array: np.ndarray | None) -> Leaf:
+    """`leaf`; in float64 if the array is and the leaf is a real float: only an oracle, under x64, has those."""
+    wide = array is not None and array.dtype == np.float64 and family(np.dtype(leaf.dtype)) == "float"
+    return replace(leaf, dtype="float64") if wide else leaf
 
 
 def _text(key: Key) -> str:

@@ -86,14 +86,16 @@ def measurable(parity: Comparison) -> tuple[Difference, ...] | str:
     return found
 
 
-def beyond(left: Observation, right: Observation, found: Sequence[Difference]) -> str:
+def beyond(left: Observation, right: Observation, found: Sequence[Difference], precision: str) -> str:
     """Why no float64 run is needed: a difference takes more than half of the digits of its channel's largest value.
 
-    "" if none does. Of the channel and not of the value itself, whose true value may be 0.
+    "" if none does. Of the channel and not of the value itself, whose true value may be 0. precision: the dtype that
+    is computed in, "" for that of the value.
     """
     for each in found:
         values = left.channels[each.channel]
-        half = float(np.sqrt(_epsilon(np.asarray(values[each.name]).dtype)))
+        dtype = np.asarray(values[each.name]).dtype
+        half = float(np.sqrt(max(_epsilon(dtype), _epsilon(np.dtype(precision or dtype)))))
         top = max(largest(value) for value in values.values() if _real(value))
         if (apart := gap(left, right, each.channel, each.name)) > half * top:
             return f"{each.channel}/{each.name} differs by {apart:.3g} where nothing is larger than {top:.3g}"

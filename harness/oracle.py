@@ -72,7 +72,7 @@ def _still(verdict: Verdict, reason: str) -> Verdict:
 
 def _measured(pair: Pair, case: Case, runs: Runs, found: tuple[Difference, ...]) -> tuple[Measured, ...]:
     """Every difference measured. Raises NoOracle with a sentence if float64 does not tell or does not agree."""
-    if reason := noise.beyond(*runs, found):
+    if reason := noise.beyond(*runs, found, case.precision):
         raise NoOracle(reason)
     exact = _exact(pair, case)
     for each in found:
@@ -132,9 +132,11 @@ def _exact(pair: Pair, case: Case) -> Runs:
     """Both runs in float64, on the same weights and inputs. Raises NoOracle if one of them fails."""
     import jax
 
+    from harness.uncast import uncast
+
     wide = replace(case, weights=noise.widened(case.weights), inputs=noise.widened(case.inputs))
     found = []
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), uncast():
         for run in case.runs:
             settings = pair.exact({**case.settings, **run.settings})
             seen = observe(pair.sides[run.side], wide, replace(run, settings=settings))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Draws", "Place", "paired", "recorded", "replayed"]
+__all__ = ["Draws", "Place", "paired", "recorded", "replayed", "unwatched"]
 
 WATCHED = (
     *("bernoulli", "beta", "binomial", "bits", "categorical", "cauchy", "choice", "exponential", "gamma", "gumbel"),
@@ -30,6 +31,7 @@ WATCHED = (
     *("truncated_normal", "uniform"),
 )
 LIBRARIES = ("flax", "jax", "jaxlib", "harness")
+_LOOKING = ContextVar("looking", default=True)
 
 
 @dataclass(kw_only=True)
@@ -88,9 +90,25 @@ def replayed(keys: Mapping[bytes, bytes]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """Inside, draws are neither recorded nor replayed: those of a module that is being made, whose weights go."""
+    token = _LOOKING.set(False)
+    try:
+        yield
+    finally:
+        _LOOKING.reset(token)
+
+
 def paired(ruler: Draws, other: Draws) -> Mapping[bytes, bytes] | str:
-    """Key of `other` -> key of `ruler`, place by place and draw by draw; or a sentence on why they cannot be paired."""
+    """Key of `other` -> key of `ruler`, place by place and draw by draw; or a sentence on why they cannot be paired.
+
+    Where one side has more places than the other, as layers written out have more than layers scanned, those on one
+    line count as one place.
+    """
     ours, theirs = ruler.ran, other.ran
+    if len(ours) != len(theirs) and len(_by_line(ours)) == len(_by_line(theirs)):
+        ours, theirs = _by_line(ours), _by_line(theirs)
     if not ours or not theirs:
         return f"{len(ours)} places draw on one side and {len(theirs)} on the other: nothing can be replayed"
     found: dict[bytes, bytes] = {}
@@ -106,6 +124,14 @@ def paired(ruler: Draws, other: Draws) -> Mapping[bytes, bytes] | str:
             f"{len(ours)} places draw on one side, {len(theirs)} on the other; the first of one only is {first.where}"
         )
     return found
+
+
+def _by_line(places: Sequence[Place]) -> list[Place]:
+    """Places of one distribution on one line as one, with the keys of all."""
+    found: dict[tuple[str, str], Place] = {}
+    for place in places:
+        found.setdefault((place.what, place.where), Place(what=place.what, where=place.where)).keys.update(place.keys)
+    return list(found.values())
 
 
 def _drawn(place: Place) -> str:
@@ -142,7 +168,7 @@ def _watching(probe: Callable[[str, jax.Array], jax.Array]) -> Iterator[None]:
         def call(key: Any, *args: Any, **kwargs: Any) -> Any:
             # A whole array of keys, or a key that is given by name only, is left alone.
             single = hasattr(key, "dtype") and key.ndim == (0 if _typed(key) else 1)
-            return function(probe(name, key) if single else key, *args, **kwargs)
+            return function(probe(name, key) if single and _LOOKING.get() else key, *args, **kwargs)
 
         return call
 

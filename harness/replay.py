@@ -27,16 +27,17 @@ def observed(sides: tuple[Side, Side], case: Case) -> tuple[Observation, Observa
     """Both runs of `case`, observed.
 
     With draws "replayed" the second is run with the keys of the first: what both did with them is then comparable to
-    the last bit. That the draws could be paired is a claim beside the others.
+    the last bit. That the draws could be paired is a claim beside the others. With "if any" nothing is claimed, and
+    nothing run again, where neither side draws.
     """
-    if case.draws == "replayed":
-        return _replayed(sides, case)
-    return observe(sides[0], case, case.runs[0]), observe(sides[1], case, case.runs[1])
+    if case.draws == "own":
+        return observe(sides[0], case, case.runs[0]), observe(sides[1], case, case.runs[1])
+    return _replayed(sides, case)
 
 
 def _replayed(sides: tuple[Side, Side], case: Case) -> tuple[Observation, Observation]:
     left, right, keys = _recorded(sides, case)
-    if left.error or right.error:
+    if left.error or right.error or keys == {}:
         return left, right
     if isinstance(keys, str):
         return _claiming(left, right, f"{PAIRED} ({keys})")
@@ -51,20 +52,22 @@ def _replayed(sides: tuple[Side, Side], case: Case) -> tuple[Observation, Observ
 def keys_of(sides: tuple[Side, Side], case: Case) -> Keys:
     """What each of further runs of `case` is to be made in, so that it draws with the keys that `observed` has it draw
     with; nothing where the draws are its own, or cannot be paired."""
-    if case.draws != "replayed":
+    if case.draws == "own":
         return nullcontext, nullcontext
     keys = _recorded(sides, case)[2]
-    return (nullcontext, nullcontext) if isinstance(keys, str) else _replaying(keys)
+    return (nullcontext, nullcontext) if isinstance(keys, str) or not keys else _replaying(keys)
 
 
 def _recorded(sides: tuple[Side, Side], case: Case) -> tuple[Observation, Observation, Mapping[bytes, bytes] | str]:
+    """Both runs with keys of their own; and which stand for which, {} if nothing draws and nothing has to."""
     from harness.randomness import paired, recorded
 
     with recorded() as ours:
         left = observe(sides[0], case, case.runs[0])
     with recorded() as theirs:
         right = observe(sides[1], case, case.runs[1])
-    return left, right, paired(ours, theirs)
+    none = case.draws == "if any" and not ours.ran and not theirs.ran
+    return left, right, {} if none else paired(ours, theirs)
 
 
 def _replaying(keys: Mapping[bytes, bytes]) -> Keys:

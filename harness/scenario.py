@@ -38,7 +38,7 @@ class Scenario:
     relation: empty for a parity of two sides. For a relation within one side: (program, settings) of each second run,
         which must agree with `program` on that same side; `sides` then only says which sides are tried.
     draws: "own": each run draws with its own keys. "replayed": the second draws with the keys of the first, so that
-        dropout and other noise is compared exactly; see `harness.randomness`.
+        dropout and other noise is compared exactly; see `harness.randomness`. "if any": the same, where a run draws.
     allow: allowances, each with its reason.
     faults: ids of catalogue faults that this scenario has been seen to catch.
     seconds, gibibytes: limits of one case's worker. devices: more than 1 gives it that many fake ones on the CPU.
@@ -53,7 +53,7 @@ class Scenario:
     relation: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     pair: str = "impl"
     seed: int = 0
-    draws: Literal["own", "replayed"] = "own"
+    draws: Literal["own", "replayed", "if any"] = "own"
     allow: tuple[Allowance, ...] = ()
     faults: tuple[str, ...] = ()
     seconds: float = 600.0

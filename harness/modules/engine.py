@@ -29,7 +29,10 @@ __all__ = [
     "total",
 ]
 
-Mode = Literal["train", "eval"]
+Mode = Literal["train", "eval", "dropout"]
+"""How a module is called. "train": with dropout off, since both frameworks draw keys of their own; "dropout": with it
+on, for runs in which one side draws with the other's keys."""
+
 Stored = Mapping[Key, np.ndarray]
 MASK_CALLS = 8
 """Train calls from which dropout is judged: enough draws to tell a wrong rate even in a small module."""
@@ -76,12 +79,12 @@ class Masks:
 class Traces:
     """What a program compiles, as functions of arrays that may be abstract; nothing is looked at on the host.
 
-    call: (stored, batch, mode) -> output and what is stored afterwards. grad: (stored, batch) -> terms and gradients.
+    call: (stored, batch, mode) -> output and what is stored afterwards. grad: the same -> terms and gradients.
     start: stored -> slots. step: (stored, slots, batch) -> terms, stored, slots; the step itself is the slot COUNT.
     """
 
     call: Callable[[Any, Any, Mode], tuple[Any, Any]]
-    grad: Callable[[Any, Any], tuple[Any, Any]]
+    grad: Callable[[Any, Any, Mode], tuple[Any, Any]]
     start: Callable[[Any], Slots]
     step: Callable[[Any, Slots, Any], tuple[Any, Any, Slots]]
 
@@ -91,8 +94,8 @@ class Engine:
     """One framework's verbs for one module. Nothing given is changed; everything returned is a NumPy copy.
 
     leaves: what the module stores, in forward order as far as known. rates: rates of its dropouts, sorted, each once.
-    tapped: keys of `taps`, traced abstractly. call: one jitted call with dropout off, and what is stored afterwards.
-    grad: terms and gradients of one train call. train: one `Step` for each batch. masks, taps: run without jit.
+    tapped: keys of `taps`, traced abstractly. call: one jitted call, and what is stored afterwards.
+    grad: terms and gradients of one call. train: one `Step` for each batch. masks, taps: run without jit.
     traces: what call, grad and train compile.
     """
 
@@ -101,7 +104,7 @@ class Engine:
     rates: Callable[[Batch], tuple[float, ...]]
     tapped: Callable[[Batch], tuple[tuple[tuple[str, ...], str], ...]]
     call: Callable[[Stored, Batch, Mode], tuple[Any, Stored]]
-    grad: Callable[[Stored, Batch], tuple[Mapping[str, Any], Stored]]
+    grad: Callable[[Stored, Batch, Mode], tuple[Mapping[str, Any], Stored]]
     train: Callable[[Stored, Sequence[Batch]], list[Step]]
     masks: Callable[[Stored, Batch], Masks]
     taps: Callable[[Stored, Batch, Mode], Taps]

@@ -88,7 +88,7 @@ def _call(mode: Any, names: _Names) -> Lowered:
 
 def _grad(names: _Names) -> Lowered:
     def run(stored: Any, batch: Any) -> list[tuple[Leaf, Any]]:
-        terms, grads = names.traces.grad(stored, batch)
+        terms, grads = names.traces.grad(stored, batch, "train")
         return [*_terms(terms), *names.of(grads, "gradients")]
 
     return _lowered(names, run, {})

@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from harness.modules.engine import MASK_CALLS, Drop, Engine, Masks, Mode, Step, Stored, Taps, host, key_parts
-from harness.modules.linen_parts import State, flat, kept, loss, streams, undropped, variables_of
+from harness.modules.linen_parts import State, apply, flat, kept, loss, streams, undropped, variables_of
 from harness.modules.linen_traces import linen_traces
 from harness.modules.spec import Batch, LinenModel, Task
 from harness.names import Key, Leaf
@@ -66,8 +66,8 @@ def _call(model: LinenModel, task: Task, stored: Stored, batch: Batch, mode: Mod
     return host(jax.jit(lambda held, given: linen_traces(model, task).call(held, given, mode))(stored, batch))
 
 
-def _grad(model: LinenModel, task: Task, stored: Stored, batch: Batch) -> tuple[dict[str, Any], Stored]:
-    return host(jax.jit(linen_traces(model, task).grad)(stored, batch))
+def _grad(model: LinenModel, task: Task, stored: Stored, batch: Batch, mode: Mode) -> tuple[dict[str, Any], Stored]:
+    return host(jax.jit(lambda held, given: linen_traces(model, task).grad(held, given, mode))(stored, batch))
 
 
 def _train(model: LinenModel, task: Task, stored: Stored, batches: Sequence[Batch]) -> list[Step]:
@@ -77,7 +77,7 @@ def _train(model: LinenModel, task: Task, stored: Stored, batches: Sequence[Batc
 
     @jax.jit
     def train_step(state: State, batch: Batch) -> tuple[State, Any]:
-        value = jax.value_and_grad(partial(loss, model, task), has_aux=True)
+        value = jax.value_and_grad(partial(loss, partial(apply, model, task, "train"), task), has_aux=True)
         (_, (terms, changed)), grads = value(state.params, state.collections, batch, state.step)
         return state.apply_gradients(grads=grads, collections={**state.collections, **changed}), terms
 
@@ -142,7 +142,7 @@ def _tap(model: LinenModel, task: Task, mode: Mode, variables: Any, batch: Batch
             order.append(module.path)
         return method == "__call__"
 
-    call = {"train": model.train, "eval": model.evaluate}[mode]
+    call = model.evaluate if mode == "eval" else model.train
     with nn.intercept_methods(undropped):
         _, changed = model.module.apply(
             variables,

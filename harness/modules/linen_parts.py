@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +15,11 @@ from harness.modules.engine import Mode, Stored, total
 from harness.modules.spec import Batch, LinenModel, Task
 from harness.names import Key
 
-__all__ = ["State", "apply", "flat", "kept", "loss", "streams", "undropped", "variables_of"]
+__all__ = ["Apply", "State", "apply", "flat", "kept", "loss", "streams", "undropped", "variables_of"]
+
+
+Apply = Callable[[Any, Batch, Any], tuple[Any, Any]]
+"""(variables, batch, step) -> output and changed collections."""
 
 
 class State(TrainState):
@@ -65,14 +71,14 @@ def undropped(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
 
 
 def apply(model: LinenModel, task: Task, mode: Mode, variables: Any, batch: Batch, step: Any = 0) -> tuple[Any, Any]:
-    """Output and changed collections of one call with dropout off."""
-    method = {"train": model.train, "eval": model.evaluate}[mode]
-    with nn.intercept_methods(undropped):
+    """Output and changed collections of one call."""
+    method = model.evaluate if mode == "eval" else model.train
+    with nullcontext() if mode == "dropout" else nn.intercept_methods(undropped):
         return model.module.apply(variables, batch, method=method, mutable=kept(variables), rngs=streams(task, step))
 
 
-def loss(model: LinenModel, task: Task, params: Any, collections: Any, batch: Batch, step: Any) -> tuple[Any, Any]:
-    """The loss of one train call; its terms and the collections that the call changed."""
-    output, changed = apply(model, task, "train", {"params": params, **collections}, batch, step)
+def loss(call: Apply, task: Task, params: Any, collections: Any, batch: Batch, step: Any) -> tuple[Any, Any]:
+    """The loss of one call; its terms and the collections that the call changed. call: `apply` of a model in a mode."""
+    output, changed = call({"params": params, **collections}, batch, step)
     terms = task.loss(output, batch)
     return total(terms), (terms, changed)

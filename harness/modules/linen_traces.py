@@ -30,10 +30,10 @@ def _call(model: LinenModel, task: Task, stored: Any, batch: Any, mode: Mode) ->
     return output, flat({**variables, **changed})
 
 
-def _grad(model: LinenModel, task: Task, stored: Any, batch: Any) -> tuple[Any, Any]:
+def _grad(model: LinenModel, task: Task, stored: Any, batch: Any, mode: Mode) -> tuple[Any, Any]:
     variables = variables_of(stored)
     params = variables.pop("params", {})
-    value = jax.value_and_grad(partial(loss, model, task), has_aux=True)
+    value = jax.value_and_grad(partial(loss, partial(apply, model, task, mode), task), has_aux=True)
     (_, (terms, _)), grads = value(params, variables, batch, 0)
     return terms, flat({"params": grads})
 
@@ -50,7 +50,7 @@ def _step(model: LinenModel, task: Task, stored: Any, slots: Slots, batch: Any) 
     fresh = State.create(apply_fn=model.module.apply, params=params, tx=task.optimizer(), collections=variables)
     held = [slots[key_parts(path)] for path, _ in jax.tree.leaves_with_path(fresh.opt_state)]
     state = fresh.replace(opt_state=jax.tree.unflatten(jax.tree.structure(fresh.opt_state), held), step=slots[COUNT])
-    value = jax.value_and_grad(partial(loss, model, task), has_aux=True)
+    value = jax.value_and_grad(partial(loss, partial(apply, model, task, "train"), task), has_aux=True)
     (_, (terms, changed)), grads = value(state.params, state.collections, batch, state.step)
     state = state.apply_gradients(grads=grads, collections={**state.collections, **changed})
     return terms, flat({"params": state.params, **state.collections}), _slots(state)

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from harness.modules.engine import MASK_CALLS, Drop, Engine, Masks, Mode, Step, Stored, Taps, host, key_parts
-from harness.modules.nnx_parts import create, dropouts, flat, loss, output_of, placed, undropped
+from harness.modules.nnx_parts import create, dropouts, flat, loss, made, output_of
 from harness.modules.nnx_traces import nnx_traces
 from harness.modules.spec import Batch, NnxModel, Task
 from harness.names import Key, Leaf, NameMapError
@@ -46,34 +46,32 @@ def _rates(model: NnxModel, batch: Batch) -> tuple[float, ...]:
 
 def _load(model: NnxModel, stored: Stored, mode: Mode) -> nnx.Module:
     """A fresh module in `mode` that is seen to hold `stored`."""
-    module = create(model)
-    placed(module, stored)
+    module = made(model, stored, mode)
     now = host(flat(nnx.state(module)))
     lost = [key for key, array in stored.items() if now[key].tobytes() != array.tobytes()]
     if lost:
         raise NameMapError([f"nnx {name}/{'/'.join(path)} did not take its weight" for name, path in lost])
-    {"train": model.train, "eval": model.evaluate}[mode](module)
     return module
 
 
 def _call(model: NnxModel, stored: Stored, batch: Batch, mode: Mode) -> tuple[Any, Stored]:
-    module = undropped(_load(model, stored, mode))
+    module = _load(model, stored, mode)
     output = nnx.jit(partial(output_of, model))(module, batch)
     return host(output), host(flat(nnx.state(module)))
 
 
-def _grad(model: NnxModel, task: Task, stored: Stored, batch: Batch) -> tuple[dict[str, Any], Stored]:
+def _grad(model: NnxModel, task: Task, stored: Stored, batch: Batch, mode: Mode) -> tuple[dict[str, Any], Stored]:
     @nnx.jit
     def run(module: nnx.Module, batch: Batch) -> Any:
         (_, terms), grads = nnx.value_and_grad(partial(loss, model, task, batch), has_aux=True)(module)
         return terms, grads
 
-    terms, grads = run(undropped(_load(model, stored, "train")), batch)
+    terms, grads = run(_load(model, stored, mode), batch)
     return host(terms), host(flat(grads))
 
 
 def _train(model: NnxModel, task: Task, stored: Stored, batches: Sequence[Batch]) -> list[Step]:
-    module = undropped(_load(model, stored, "train"))
+    module = _load(model, stored, "train")
     optimizer = nnx.Optimizer(module, task.optimizer(), wrt=nnx.Param)
 
     @nnx.jit
@@ -137,7 +135,7 @@ def _sowing(busy: set[int], original: Any) -> Any:
 
 def _masks(model: NnxModel, stored: Stored, batch: Batch) -> Masks:
     drops: list[Drop] = []
-    module = _load(model, stored, "train")
+    module = _load(model, stored, "dropout")
     with _replaced(nnx.Dropout, partial(_watching, drops)):
         train = tuple(host(output_of(model, module, batch)) for _ in range(MASK_CALLS))
     module = _load(model, stored, "eval")
@@ -162,7 +160,7 @@ def _tap(model: NnxModel, module: nnx.Module, batch: Batch) -> Taps:
 
 
 def _taps(model: NnxModel, stored: Stored, batch: Batch, mode: Mode) -> Taps:
-    return host(_tap(model, undropped(_load(model, stored, mode)), batch))
+    return host(_tap(model, _load(model, stored, mode), batch))
 
 
 def _tapped(model: NnxModel, batch: Batch) -> tuple[tuple[tuple[str, ...], str], ...]:

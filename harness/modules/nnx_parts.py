@@ -8,9 +8,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from harness.modules.engine import Stored, total
+from harness.modules.engine import Mode, Stored, total
 from harness.modules.spec import Batch, NnxModel, Task
 from harness.names import Key, NameMapError
+from harness.randomness import unwatched
 
 __all__ = [
     "collection_of",
@@ -19,8 +20,10 @@ __all__ = [
     "flat",
     "key_of",
     "loss",
+    "made",
     "output_of",
     "placed",
+    "precision",
     "undropped",
     "variables",
 ]
@@ -38,8 +41,17 @@ def collection_of(kind: type[nnx.Variable]) -> str:
 
 
 def create(model: NnxModel) -> nnx.Module:
-    """A fresh module, always with the same streams of random keys."""
-    return model.create(nnx.Rngs(0))
+    """A fresh module, always with the same streams of random keys. What it draws for its weights is not looked at."""
+    with unwatched():
+        return model.create(nnx.Rngs(0))
+
+
+def made(model: NnxModel, stored: Stored, mode: Mode) -> nnx.Module:
+    """A fresh module in `mode` that holds `stored`."""
+    module = create(model)
+    placed(module, stored)
+    (model.evaluate if mode == "eval" else model.train)(module)
+    return module if mode == "dropout" else undropped(module)
 
 
 def variables(state: Any) -> Iterator[tuple[Any, Any]]:
@@ -56,6 +68,14 @@ def key_of(path: Any, variable: nnx.Variable) -> Key:
 def flat(state: Any) -> dict[Key, Any]:
     """Leaves by key, without random streams and intermediates."""
     return {key_of(path, variable): variable.get_value() for path, variable in variables(state)}
+
+
+def precision(model: NnxModel) -> str:
+    """The coarsest dtype that a layer was told to compute in, "" if none is coarser than float32."""
+    parts = nnx.iter_modules(nnx.eval_shape(lambda: create(model)))
+    told = {jax.numpy.dtype(dtype) for _, part in parts if (dtype := getattr(part, "dtype", None)) is not None}
+    coarse = [dtype for dtype in told if dtype.name in ("bfloat16", "float16")]
+    return max(coarse, key=lambda dtype: jax.numpy.finfo(dtype).eps).name if coarse else ""
 
 
 def dropouts(module: nnx.Module) -> Iterator[nnx.Dropout]:

@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from harness.modules.engine import COUNT, Mode, Slots, Traces, key_parts
-from harness.modules.nnx_parts import create, flat, loss, output_of, placed, undropped
+from harness.modules.nnx_parts import flat, loss, made, output_of
 from harness.modules.spec import NnxModel, Task
 
 __all__ = ["nnx_traces"]
@@ -26,31 +26,24 @@ def nnx_traces(model: NnxModel, task: Task) -> Traces:
     )
 
 
-def _made(model: NnxModel, stored: Any, mode: Mode) -> nnx.Module:
-    module = create(model)
-    placed(module, stored)
-    {"train": model.train, "eval": model.evaluate}[mode](module)
-    return undropped(module)
-
-
 def _call(model: NnxModel, stored: Any, batch: Any, mode: Mode) -> tuple[Any, Any]:
-    module = _made(model, stored, mode)
+    module = made(model, stored, mode)
     output = output_of(model, module, batch)
     return output, flat(nnx.state(module))
 
 
-def _grad(model: NnxModel, task: Task, stored: Any, batch: Any) -> tuple[Any, Any]:
-    module = _made(model, stored, "train")
+def _grad(model: NnxModel, task: Task, stored: Any, batch: Any, mode: Mode) -> tuple[Any, Any]:
+    module = made(model, stored, mode)
     (_, terms), grads = nnx.value_and_grad(partial(loss, model, task, batch), has_aux=True)(module)
     return terms, flat(grads)
 
 
 def _start(model: NnxModel, task: Task, stored: Any) -> Slots:
-    return _slots(nnx.Optimizer(_made(model, stored, "train"), task.optimizer(), wrt=nnx.Param))
+    return _slots(nnx.Optimizer(made(model, stored, "train"), task.optimizer(), wrt=nnx.Param))
 
 
 def _step(model: NnxModel, task: Task, stored: Any, slots: Slots, batch: Any) -> tuple[Any, Any, Slots]:
-    module = _made(model, stored, "train")
+    module = made(model, stored, "train")
     optimizer = nnx.Optimizer(module, task.optimizer(), wrt=nnx.Param)
     _hold(optimizer, slots)
     (_, terms), grads = nnx.value_and_grad(partial(loss, model, task, batch), has_aux=True)(module)

@@ -12,6 +12,7 @@ from harness.modules.engine import Engine
 from harness.modules.graphs import graphs
 from harness.modules.linen_engine import linen_engine
 from harness.modules.nnx_engine import nnx_engine
+from harness.modules.nnx_parts import precision
 from harness.modules.programs import Binding, programs
 from harness.modules.spec import LinenModel, NnxModel, Task
 from harness.names import bind, renamed, table
@@ -28,11 +29,15 @@ _WHYS = {
     "forward": "Both modules must give the same output in eval mode from the same weights.",
     "forward_train": "Both modules must give the same output in train mode and leave the same state behind.",
     "grad": "Every loss term and the gradient of every weight must be the same.",
+    "grad_dropout": "The same with dropout on, where the second side draws with the keys of the first.",
     "train": "Weights, optimizer slots and statistics must stay the same over several optimizer steps.",
     "state": "A call must change the same state on both sides, and dropout must do what it says on each.",
     "taps": "The outputs of the modules inside, in forward order, show where a difference begins.",
     "taps_train": "The same in train mode, where batch statistics take part.",
 }
+
+_OWN_KEYS = ("structure", "state")
+"""Programs that look at what each side draws by itself, or draw nothing."""
 
 
 def module_pair(
@@ -49,7 +54,7 @@ def module_pair(
     renames: Linen path prefix -> NNX path prefix, for what the two call differently: {"Dense_0": "linear1"}.
     stacks: which side stores scanned layers stacked, and on which axis; {} if neither or both do. See `names.bind`.
     The modules are bound when a case is prepared; NameMapError then lists all that does not fit.
-    Programs: structure, forward, forward_train, grad, train (setting "steps"), state, taps, taps_train.
+    Programs: structure, forward, forward_train, grad, grad_dropout, train (setting "steps"), state, taps, taps_train.
     """
     engines = (linen_engine(linen, task), nnx_engine(nnx, task))
     bound = cache(partial(_bound, engines, task, renames, stacks))
@@ -72,7 +77,8 @@ def module_pair(
         prepare=prepare,
         scenarios=_scenarios(name, task),
         table=lambda settings: table(bound().names),
-        exact=dict,  # the modules take the dtype of their weights and inputs
+        exact=dict,  # modules take the dtype of their weights and inputs, or cast, see `harness.uncast`
+        precision=lambda settings: precision(nnx),
         reordered=_backwards,
     )
 
@@ -85,7 +91,13 @@ def _backwards(_settings: Mapping[str, object], inputs: Values) -> Values:
 def _scenarios(name: str, task: Task) -> dict[str, Scenario]:
     """One scenario for each program. Every one of them is a parity of the two sides."""
     return {
-        program: Scenario(why=why, program=program, pair=name, allow=tuple(task.allow.get(program, ())))
+        program: Scenario(
+            why=why,
+            program=program,
+            pair=name,
+            draws="own" if program in _OWN_KEYS else "if any",
+            allow=tuple(task.allow.get(program, ())),
+        )
         for program, why in _WHYS.items()
     }
 
@@ -100,4 +112,5 @@ def _bound(
     names = bind(left, right, renames, stacks)
     tapped = [dict.fromkeys(path for path, _ in engine.tapped(batch)) for engine in engines]
     modules = {path: renamed(path, renames) for path in tapped[0] if renamed(path, renames) in tapped[1]}
-    return Binding(names=names, modules=modules)
+    rates = {engine.name: engine.rates(batch) for engine in engines}
+    return Binding(names=names, modules=modules, rates=rates)

@@ -24,10 +24,11 @@ __all__ = ["Binding", "programs"]
 @dataclass(frozen=True, kw_only=True)
 class Binding:
     """What both sides have in common. modules: Linen module path -> NNX module path, in Linen's forward order, for
-    the modules that both sides call."""
+    the modules that both sides call. rates: side -> rates of its dropouts."""
 
     names: NameMap
     modules: Mapping[tuple[str, ...], tuple[str, ...]]
+    rates: Mapping[str, tuple[float, ...]]
 
 
 def programs(engine: Engine, bound: Callable[[], Binding]) -> dict[str, Program]:
@@ -40,7 +41,8 @@ def programs(engine: Engine, bound: Callable[[], Binding]) -> dict[str, Program]
         "structure": program(_structure),
         "forward": program(_forward),
         "forward_train": program(_forward_train),
-        "grad": program(_grad),
+        "grad": program(partial(_grad, "train")),
+        "grad_dropout": program(partial(_grad, "dropout")),
         "train": lambda case, run: _observed(_train(engine, bound(), case, run)),
         "state": program(_state),
         "taps": program(partial(_taps, "eval")),
@@ -90,7 +92,7 @@ def _structure(engine: Engine, bound: Binding, case: Case) -> dict[str, Values]:
     for collection in sorted({key[0] for key in leaves}):
         count = sum(int(np.prod(leaf.shape)) for key, leaf in leaves.items() if key[0] == collection)
         values[f"{collection}/count"] = np.array(count, dtype=np.int64)
-    values["dropout/rates"] = np.array(engine.rates(batch), dtype=np.float64)
+    values["dropout/rates"] = np.array(bound.rates[engine.name], dtype=np.float64)
     return {"structure": values}
 
 
@@ -106,10 +108,10 @@ def _forward_train(engine: Engine, bound: Binding, case: Case) -> dict[str, Valu
     return {"outputs": _named("output", output), "state": state}
 
 
-def _grad(engine: Engine, bound: Binding, case: Case) -> dict[str, Values]:
-    """Each loss term and the gradient of their sum, in train mode with dropout off."""
+def _grad(mode: Mode, engine: Engine, bound: Binding, case: Case) -> dict[str, Values]:
+    """Each loss term and the gradient of their sum."""
     stored = _stored(engine, bound, case)
-    (terms, grads), (others, _) = (engine.grad(stored, _batch(case, step)) for step in (0, 1))
+    (terms, grads), (others, _) = (engine.grad(stored, _batch(case, step), mode) for step in (0, 1))
     gradients = gather(bound.names.of("params"), engine.name, grads)
     claims = loss_claims(terms, others)
     claims["some gradient is not zero"] = np.array(any(np.any(value != 0) for value in gradients.values()))
@@ -186,7 +188,7 @@ def _state(engine: Engine, bound: Binding, case: Case) -> dict[str, Values]:
             claims["a train call leaves the weights alone"] = np.array(
                 not any(name.startswith("params/") for name in changed)
             )
-    if engine.rates(batch):
+    if bound.rates[engine.name]:
         claims |= dropout_claims(engine.masks(stored, batch))
     return {"state": state, "claims": claims}
 
