@@ -14,6 +14,7 @@ from harness.noise import Measured
 from harness.observation import Observation
 from harness.observe import observe
 from harness.pair import NoOracle, Pair
+from harness.replay import Keys, keys_of
 from harness.verdict import Ending, Rung, Verdict
 
 __all__ = ["with_noise"]
@@ -74,7 +75,8 @@ def _measured(pair: Pair, case: Case, runs: Runs, found: tuple[Difference, ...])
     """Every difference measured. Raises NoOracle with a sentence if float64 does not tell or does not agree."""
     if reason := noise.beyond(*runs, found, case.precision):
         raise NoOracle(reason)
-    exact = _exact(pair, case)
+    keys = keys_of((pair.sides[case.runs[0].side], pair.sides[case.runs[1].side]), case)
+    exact = _exact(pair, case, keys)
     for each in found:
         _same_function(case, runs, exact, each)
     others: list[list[Observation]] = [[], []]
@@ -83,8 +85,9 @@ def _measured(pair: Pair, case: Case, runs: Runs, found: tuple[Difference, ...])
     for words, way in WAYS.items():
         if all(each.within for each in measured):
             break
-        for more, run, own in zip(others, case.runs, runs, strict=True):
-            more += way(pair, case, run, own, found)
+        for more, run, own, with_keys in zip(others, case.runs, runs, keys, strict=True):
+            with with_keys():
+                more += way(pair, case, run, own, found)
         measured = tuple(_measure(case, runs, exact, others, each, f"each side and itself {words}") for each in found)
     return measured
 
@@ -128,8 +131,11 @@ def _measure(
     )
 
 
-def _exact(pair: Pair, case: Case) -> Runs:
-    """Both runs in float64, on the same weights and inputs. Raises NoOracle if one of them fails."""
+def _exact(pair: Pair, case: Case, keys: Keys) -> Runs:
+    """Both runs in float64, on the same weights and inputs. Raises NoOracle if one of them fails.
+
+    keys: what each is made in, so that both draw what they drew before.
+    """
     import jax
 
     from harness.uncast import uncast
@@ -137,9 +143,10 @@ def _exact(pair: Pair, case: Case) -> Runs:
     wide = replace(case, weights=noise.widened(case.weights), inputs=noise.widened(case.inputs))
     found = []
     with jax.enable_x64(True), uncast():
-        for run in case.runs:
+        for run, with_keys in zip(case.runs, keys, strict=True):
             settings = pair.exact({**case.settings, **run.settings})
-            seen = observe(pair.sides[run.side], wide, replace(run, settings=settings))
+            with with_keys():
+                seen = observe(pair.sides[run.side], wide, replace(run, settings=settings))
             if seen.error:
                 raise NoOracle(f"{run.side}'s float64 run failed: {seen.error.kind}: {seen.error.message}")
             found.append(seen)

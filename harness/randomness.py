@@ -23,13 +23,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Draws", "Place", "paired", "recorded", "replayed", "unwatched"]
+__all__ = ["WATCHED", "Draws", "Place", "paired", "recorded", "replayed", "unwatched"]
 
 WATCHED = (
     *("bernoulli", "beta", "binomial", "bits", "categorical", "cauchy", "choice", "exponential", "gamma", "gumbel"),
     *("laplace", "logistic", "multivariate_normal", "normal", "permutation", "poisson", "rademacher", "randint", "t"),
     *("truncated_normal", "uniform"),
 )
+"""Functions of jax.random that draw from a key."""
+
 LIBRARIES = ("flax", "jax", "jaxlib", "harness")
 _LOOKING = ContextVar("looking", default=True)
 

@@ -13,7 +13,7 @@ from harness.modules.engine import Engine, key_parts, total
 from harness.modules.programs import Binding
 from harness.modules.spec import Task
 from harness.names import Key
-from harness.pair import Parts
+from harness.pair import NoGraphs, Parts
 from harness.recorder import Leaf, Lowered, lower
 
 __all__ = ["graphs"]
@@ -51,6 +51,8 @@ class _Names:
         rows: dict[Key, list[tuple[int, int, str]]] = {}
         for row in bound.names.rows:
             address = row.addresses[engine.name]
+            if address.part:
+                raise NoGraphs(f"{engine.name} stores {row.name} rearranged, which no graph of the program shows")
             axis, index = address.stack or (-1, 0)
             rows.setdefault(address.key, []).append((index, axis, row.name))
         found = engine.leaves(batch)

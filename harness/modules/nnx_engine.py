@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.extend.core import get_opaque_trace_state
 
 from harness.modules.engine import MASK_CALLS, Drop, Engine, Masks, Mode, Step, Stored, Taps, host, key_parts
 from harness.modules.nnx_parts import create, dropouts, flat, loss, made, output_of
@@ -116,11 +117,11 @@ def _watching(drops: list[Drop], original: Any) -> Any:
     return call
 
 
-def _sowing(busy: set[int], original: Any) -> Any:
+def _sowing(busy: set[int], sows: Callable[[], bool], original: Any) -> Any:
     """Sows a module's output. `busy` holds the modules under way: super().__call__ must not sow a second time."""
 
     def call(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:
-        if id(self) in busy:
+        if id(self) in busy or not sows():
             return original(self, *args, **kwargs)
         busy.add(id(self))
         try:
@@ -143,15 +144,31 @@ def _masks(model: NnxModel, stored: Stored, batch: Batch) -> Masks:
     return Masks(train=train, evaluate=evaluate, drops=tuple(drops))
 
 
-def _tap(model: NnxModel, module: nnx.Module, batch: Batch) -> Taps:
+def _tap(model: NnxModel, made: Callable[[], nnx.Module], batch: Batch) -> Taps:
     """Outputs of all modules, and what they sow. method_outputs of nnx.capture is not enough: it passes over a
-    `__call__` that a class inherits, and notes every other public method too."""
+    `__call__` that a class inherits, and notes every other public method too.
+
+    A module that a loop carries along (the cell of nnx.RNN) must come out of it as it went in, with nothing sown into
+    it: then only modules that are called outside of any transform are noted.
+    """
+    outside = _tracing()
+    try:
+        return _sown(model, made(), batch, lambda: True)
+    except TypeError:
+        return _sown(model, made(), batch, lambda: _tracing() == outside)
+
+
+def _tracing() -> Any:
+    return get_opaque_trace_state(convention="nnx")
+
+
+def _sown(model: NnxModel, module: nnx.Module, batch: Batch, sows: Callable[[], bool]) -> Taps:
     lines = {type(part).__mro__ for _, part in nnx.iter_modules(module) if callable(part)}
     owners = {next(base for base in line if "__call__" in vars(base)) for line in lines}
     busy: set[int] = set()
     with ExitStack() as stack:
         for owner in owners:
-            stack.enter_context(_replaced(owner, partial(_sowing, busy)))
+            stack.enter_context(_replaced(owner, partial(_sowing, busy, sows)))
         _, state = nnx.capture(model.call, nnx.Intermediate)(module, batch)
     return {
         (tuple(str(part) for part in path[:-1]), str(path[-1])): variable.get_value()
@@ -160,16 +177,19 @@ def _tap(model: NnxModel, module: nnx.Module, batch: Batch) -> Taps:
 
 
 def _taps(model: NnxModel, stored: Stored, batch: Batch, mode: Mode) -> Taps:
-    return host(_tap(model, _load(model, stored, mode), batch))
+    return host(_tap(model, partial(_load, model, stored, mode), batch))
 
 
 def _tapped(model: NnxModel, batch: Batch) -> tuple[tuple[tuple[str, ...], str], ...]:
     keys: list[tuple[tuple[str, ...], str]] = []
 
-    def both(batch: Batch) -> Any:
+    def fresh() -> nnx.Module:
         module = create(model)
         model.evaluate(module)
-        taps = _tap(model, module, batch)
+        return module
+
+    def both(batch: Batch) -> Any:
+        taps = _tap(model, fresh, batch)
         keys.extend(taps)
         return list(taps.values())
 

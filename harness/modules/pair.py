@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
+from harness.binding import bind, renamed
 from harness.modules.draw import draw_batches, draw_weights
 from harness.modules.engine import Engine
 from harness.modules.graphs import graphs
@@ -15,14 +16,21 @@ from harness.modules.nnx_engine import nnx_engine
 from harness.modules.nnx_parts import precision
 from harness.modules.programs import Binding, programs
 from harness.modules.spec import LinenModel, NnxModel, Task
-from harness.names import bind, renamed, table
+from harness.names import Key, Leaf, NameMap, table
 from harness.observation import Values
 from harness.pair import Pair, Side
+from harness.rearranged import Rearranged, rearranged_rows
 from harness.scenario import Scenario
 
 __all__ = ["module_pair"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _as_they_are(leaves: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Nothing is made of anything else."""
+    return {}
+
 
 _WHYS = {
     "structure": "Both modules must hold the same leaves, shapes, dtypes, parameter count and dropout rates.",
@@ -48,16 +56,19 @@ def module_pair(
     task: Task,
     renames: Mapping[str, str] = _NOTHING,
     stacks: Mapping[str, int] = _NOTHING,
+    rearranged: Rearranged = _as_they_are,
 ) -> Pair:
     """A Linen and an NNX version of one module, ready for `harness run`: sides "linen" and "nnx".
 
     renames: Linen path prefix -> NNX path prefix, for what the two call differently: {"Dense_0": "linear1"}.
-    stacks: which side stores scanned layers stacked, and on which axis; {} if neither or both do. See `names.bind`.
+    stacks: which side stores scanned layers stacked, and on which axis; {} if neither or both do. See `binding.bind`.
+    rearranged: Linen's leaves by name ("params/q/kernel") -> the NNX leaves that are made of those that it reads, where
+        one fuses, reshapes or transposes what the other does not: reshape, transpose, concatenate and slice only.
     The modules are bound when a case is prepared; NameMapError then lists all that does not fit.
     Programs: structure, forward, forward_train, grad, grad_dropout, train (setting "steps"), state, taps, taps_train.
     """
     engines = (linen_engine(linen, task), nnx_engine(nnx, task))
-    bound = cache(partial(_bound, engines, task, renames, stacks))
+    bound = cache(partial(_bound, engines, task, renames, partial(_names, renames, stacks, rearranged)))
 
     def prepare(settings: Mapping[str, object], seed: int) -> tuple[Values, Values]:
         steps = max(2, int(str(settings.get("steps", task.steps))))
@@ -102,14 +113,37 @@ def _scenarios(name: str, task: Task) -> dict[str, Scenario]:
     }
 
 
+def _names(
+    renames: Mapping[str, str],
+    stacks: Mapping[str, int],
+    rearranged: Rearranged,
+    left: Mapping[Key, Leaf],
+    right: Mapping[Key, Leaf],
+) -> NameMap:
+    """The map of the leaves of both sides, in Linen's order."""
+    moved = () if rearranged is _as_they_are else rearranged_rows(left, right, rearranged)
+    taken = {side: {row.addresses[side].key for row in moved} for side in ("linen", "nnx")}
+    rest = bind(
+        {key: leaf for key, leaf in left.items() if key not in taken["linen"]},
+        {key: leaf for key, leaf in right.items() if key not in taken["nnx"]},
+        renames,
+        stacks,
+    )
+    order = {key: index for index, key in enumerate(left)}
+    return NameMap(rows=tuple(sorted((*rest.rows, *moved), key=lambda row: order[row.addresses["linen"].key])))
+
+
 def _bound(
-    engines: tuple[Engine, Engine], task: Task, renames: Mapping[str, str], stacks: Mapping[str, int]
+    engines: tuple[Engine, Engine],
+    task: Task,
+    renames: Mapping[str, str],
+    named: Callable[[Mapping[Key, Leaf], Mapping[Key, Leaf]], NameMap],
 ) -> Binding:
     """The name map, and the modules that both sides are seen to call. Traced abstractly; no weight is made for it."""
     batch = {key: array[0] for key, array in draw_batches(task.inputs, 0, 1).items()}
     left, right = (engine.leaves(batch) for engine in engines)
     # First, so that a misfit is told as one and not as an error from inside the module's call.
-    names = bind(left, right, renames, stacks)
+    names = named(left, right)
     tapped = [dict.fromkeys(path for path, _ in engine.tapped(batch)) for engine in engines]
     modules = {path: renamed(path, renames) for path in tapped[0] if renamed(path, renames) in tapped[1]}
     rates = {engine.name: engine.rates(batch) for engine in engines}

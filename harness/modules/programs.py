@@ -84,7 +84,7 @@ def _structure(engine: Engine, bound: Binding, case: Case) -> dict[str, Values]:
     values: dict[str, np.ndarray] = {}
     for row in bound.names.rows:
         address = row.addresses[engine.name]
-        shape = list(leaves[address.key].shape)
+        shape = list(row.leaf.shape if address.part else leaves[address.key].shape)
         if address.stack:
             del shape[address.stack[0]]
         values[f"{row.name}/shape"] = np.array(shape, dtype=np.int64)

@@ -11,13 +11,14 @@ from flax import nnx
 from examples import mlp
 from harness.allowance import Allowance
 from harness.attestation import refusal
+from harness.binding import bind
 from harness.comparison import compare
 from harness.modules import NnxModel, Task
 from harness.modules.claims import dropout_claims
 from harness.modules.draw import draw_weights
 from harness.modules.engine import Drop, Masks
 from harness.modules.nnx_parts import collection_of
-from harness.names import Leaf, NameMap, bind
+from harness.names import Leaf, NameMap
 from harness.observe import observe
 from tests.harness.pairs import attention, conv, deep
 from tests.harness.pairs.run import case_of, found, results

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.names import Leaf, NameMapError, bind, gather, renamed, spread, table
+from harness.binding import bind, renamed
+from harness.names import Leaf, NameMapError, gather, spread, table
 
 
 def leaf(*shape, dtype="float32"):
