@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,11 +19,14 @@ from harness.pair import NoOracle, Pair
 from harness.replay import Keys, keys_of
 from harness.verdict import Ending, Rung, Verdict
 
-__all__ = ["with_noise"]
+__all__ = ["NO_ROUNDING", "in_float64", "widened", "with_noise"]
 
 Runs = tuple[Observation, Observation]
 
 UNIT = "one unit in the last place"
+
+NO_ROUNDING = "no rounding does"
+"""How a reason ends that was seen in float64."""
 
 
 def with_noise(pair: Pair, case: Case, verdict: Verdict, runs: Runs) -> Verdict:
@@ -109,7 +114,7 @@ def _same_function(case: Case, runs: Runs, exact: Runs, each: Difference) -> Non
     if declared and still <= declared[0].atol + declared[0].rtol * top:
         return  # a real difference, but one that the scenario grants; what is beyond it is rounding
     if not (noise.shrunk(apart, still, dtype) or noise.shrunk(apart, still, coarse)):
-        raise NoOracle(f"{place} differs by {still:.3g} in float64 too, of {apart:.3g}: no rounding does")
+        raise NoOracle(f"{place} differs by {still:.3g} in float64 too, of {apart:.3g}: {NO_ROUNDING}")
 
 
 def _measure(
@@ -136,18 +141,37 @@ def _exact(pair: Pair, case: Case, keys: Keys) -> Runs:
 
     keys: what each is made in, so that both draw what they drew before.
     """
-    import jax
-
-    from harness.uncast import uncast
-
-    wide = replace(case, weights=noise.widened(case.weights), inputs=noise.widened(case.inputs))
+    wide = widened(pair, case)
     found = []
-    with jax.enable_x64(True), uncast():
-        for run, with_keys in zip(case.runs, keys, strict=True):
-            settings = pair.exact({**case.settings, **run.settings})
+    with in_float64():
+        for run, with_keys in zip(wide.runs, keys, strict=True):
             with with_keys():
-                seen = observe(pair.sides[run.side], wide, replace(run, settings=settings))
+                seen = observe(pair.sides[run.side], wide, run)
             if seen.error:
                 raise NoOracle(f"{run.side}'s float64 run failed: {seen.error.kind}: {seen.error.message}")
             found.append(seen)
     return found[0], found[1]
+
+
+def widened(pair: Pair, case: Case) -> Case:
+    """`case` with weights and inputs in float64, to be run `in_float64`. Raises NoOracle if the pair has no such."""
+    runs = [replace(run, settings=pair.exact({**case.settings, **run.settings})) for run in case.runs]
+    weights, inputs = noise.widened(case.weights), noise.widened(case.inputs)
+    return replace(case, weights=weights, inputs=inputs, runs=(runs[0], runs[1]), precision="")
+
+
+@contextlib.contextmanager
+def in_float64() -> Iterator[None]:
+    """What the runs of a widened case are made in."""
+    import jax
+
+    from harness.uncast import uncast
+
+    before = jax.config.read("jax_enable_x64")
+    # For all threads: callbacks run in one of their own, which would hand float32 back.
+    jax.config.update("jax_enable_x64", True)
+    try:
+        with uncast():
+            yield
+    finally:
+        jax.config.update("jax_enable_x64", before)

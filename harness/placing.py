@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+
+import numpy as np
 
 from harness.case import Case
 from harness.causes import Forced
 from harness.comparison import Comparison
 from harness.locate import locate
 from harness.observation import Observation
-from harness.pair import Pair
+from harness.oracle import NO_ROUNDING, in_float64, widened
+from harness.pair import NoOracle, Pair
 from harness.steps import first_step, stepping
 from harness.untouched import digests, disturbed
 from harness.verdict import Ending, Rung, Verdict
@@ -35,7 +40,8 @@ def with_place(pair: Pair, case: Case, verdict: Verdict, runs: tuple[Observation
     before = digests(pair, case)
     module = locate(pair, case, parity)
     step = first_step(pair, case, parity, runs[0])
-    forced = _forced(pair, case, parity, step)
+    exactly = NO_ROUNDING in verdict.why_not_higher
+    forced = _forced(pair, case, parity, step, partial(_exactly, pair) if exactly else None)
     if reason := disturbed(pair, case, before, runs):
         return replace(verdict, ending=Ending.ERROR, detail="; ".join(x for x in (verdict.detail, reason) if x))
     return replace(verdict, module=_agreed(module, forced.certain if forced else ""), step=step, forced=forced)
@@ -46,10 +52,16 @@ def _agreed(module: str, cause: str) -> str:
     return module if inside and module else cause
 
 
-def _forced(pair: Pair, case: Case, parity: Comparison, step: tuple[int, int] | None) -> Forced | None:
+def _forced(
+    pair: Pair,
+    case: Case,
+    parity: Comparison,
+    step: tuple[int, int] | None,
+    wide: Callable[[Case], Forced] | None,
+) -> Forced | None:
     """A forced run of as little as diverges: the gradients alone, or up to the first step that differs.
 
-    None where what differs is no value that a module could be handed.
+    wide: how it is run instead, if not as it is. None where what differs is no value that a module could be handed.
     """
     from harness.forcing import forced
 
@@ -65,7 +77,33 @@ def _forced(pair: Pair, case: Case, parity: Comparison, step: tuple[int, int] | 
             smaller.insert(0, replace(case, runs=(left, right)))
     found = Forced()
     for each in smaller:
-        found = forced(pair, each)
+        found = wide(each) if wide else forced(pair, each)
         if found.causes:
             break
     return found
+
+
+def _exactly(pair: Pair, case: Case) -> Forced:
+    """A forced run in float64: what differs there was seen to be no rounding, and nothing else differs."""
+    from harness.forcing import forced
+
+    try:
+        exact = widened(pair, case)
+        with in_float64():
+            found = forced(pair, exact)
+    except NoOracle as problem:
+        found = Forced(note=str(problem))
+    return _without_roundings(found) if found.causes else forced(pair, case)
+
+
+def _without_roundings(found: Forced) -> Forced:
+    """`found` in float64, where what takes less than half of the digits is rounding as long as something takes more.
+
+    Of a value whose true value is 0 any rounding is all of it; beside the largest value of its kind it is none.
+    """
+    half = float(np.sqrt(np.finfo(np.float64).eps))
+    large = [cause.size > half * cause.top for cause in found.causes]
+    if not any(large):
+        return found
+    causes = (replace(each, rounding=not more) for each, more in zip(found.causes, large, strict=True))
+    return replace(found, causes=tuple(causes))

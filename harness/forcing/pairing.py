@@ -1,8 +1,9 @@
 """Which calls of one side are which of the other's, and which of their values belong together. No JAX here.
 
-Modules are paired by their path, numbers being parts of their own (layers_2 is layers/2); what is left, by the path
-without numbers (layers written out against layers scanned); what is left then, below a caller that is paired, in the
-order of calls by class and shapes, or by shapes alone. A module that stays alone counts as its caller's own code.
+Modules are paired by the weights that they hold, where the pair's table of names tells, and by path, numbers being
+parts of their own (layers_2 is layers/2); what is left, by the path without numbers (layers written out against layers
+scanned); what is left then, below a caller that is paired, in the order of calls by class and shapes, or by shapes
+alone. A module that stays alone counts as its caller's own code.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from harness.forcing.tape import Arrays, Arrival, Place, Stream, Tape
@@ -40,17 +42,30 @@ class Together:
     leaves: Mapping[int, int]
 
 
-def paired(left: Tape, right: Tape) -> list[Pairing]:
-    """Pairings, in the left order of calls; a place where nothing arrived, or not as often on both sides, has none."""
+def paired(left: Tape, right: Tape, same: Mapping[tuple[str, ...], tuple[str, ...]]) -> list[Pairing]:
+    """Pairings, in the left order of calls; a place where nothing arrived, or not as often on both sides, has none.
+
+    same: path on the right -> on the left of modules that are known to be the same.
+    """
     sides = [list(dict.fromkeys(place for place, _ in tape.arrivals)) for tape in (left, right)]
     found: list[Pairing] = []
-    for grouped in (lambda place: place, _unnumbered):
-        groups = [_grouped([p for p in side if not _in(p, found, at)], grouped) for at, side in enumerate(sides)]
+    known = (_as_itself, partial(_known, same)), (_as_itself, _as_itself), (_unnumbered, _unnumbered)
+    for keys in known:
+        groups = [_grouped([p for p in side if not _in(p, found, at)], keys[at]) for at, side in enumerate(sides)]
         found += [Pairing(groups[0][key], groups[1][key]) for key in groups[0] if key in groups[1]]
     while more := _by_order((left, right), sides, found):
         found += more
     whole = [each for each in found if _as_often(left, right, each)]
     return sorted(whole, key=lambda each: sides[0].index(each.left[0]))
+
+
+def _as_itself(place: Place) -> Hashable:
+    return place
+
+
+def _known(same: Mapping[tuple[str, ...], tuple[str, ...]], place: Place) -> Hashable:
+    path, method = place
+    return same.get(path, path), method
 
 
 def _in(place: Place, found: Iterable[Pairing], side: int) -> bool:

@@ -24,6 +24,7 @@ from harness.forcing.judging import Apart, causes, modules_apart
 from harness.forcing.labels import Labels
 from harness.forcing.leaves import with_leaves
 from harness.forcing.pairing import Pairing, paired
+from harness.forcing.same import same_modules
 from harness.forcing.tape import Tape
 from harness.forcing.watching import watched
 from harness.observation import Observation
@@ -78,7 +79,7 @@ def _forced(runs: _Runs) -> Forced | None:
         return Forced(note=f"{failed.who} fails when it is watched: {_words(failed)}")
     if all(draws.ran for draws in runs.draws):
         return _DRAWN
-    pairings = paired(*tapes)
+    pairings = paired(*tapes, _same(runs.pair, case))
     alone = _alone(tapes, pairings)
     labels = Labels(tapes[0], case.weights)
     apart = modules_apart(tapes, pairings, labels, case.precision)
@@ -95,6 +96,11 @@ def _forced(runs: _Runs) -> Forced | None:
     still = modules_apart((tapes[0], held), pairings, labels, case.precision)
     found = with_leaves(causes(still), compare(seen[0], last, case.allow), seen[0], alone)
     return Forced(causes=tuple(found), consequences=_consequences(apart, found), unpaired=alone)
+
+
+def _same(pair: Pair, case: Case) -> dict[tuple[str, ...], tuple[str, ...]]:
+    first, second = case.runs
+    return same_modules(pair.table(case.settings), (first.side, second.side)) if pair.table else {}
 
 
 def _words(seen: Observation) -> str:

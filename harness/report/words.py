@@ -36,13 +36,18 @@ DIFFERENCE_CURES = {
     "error": "one side raises: mend it, or make both raise the same.",
 }
 
+MARKED = "lay the same constraints and remat on both sides; prevent_cse=False leaves out the barrier of a remat."
+NOT_NOISE = "not WITHIN NOISE: "
+
 
 def why(verdict: Verdict) -> str:
     """One paragraph: where it first diverged and by how much, what else is known, and the cure where one is known."""
     sentences = []
     if verdict.first:
         sentences.append(f"First divergence{_module(verdict)}: {describe(verdict.first)}.")
-    sentences += [_sentence(text) for text in (step_text(verdict.step), cause_text(verdict.forced)) if text]
+    sentences += [
+        _sentence(text) for text in (_no_noise(verdict), step_text(verdict.step), cause_text(verdict.forced)) if text
+    ]
     if parted := next((each for each in verdict.proofs if each.parting), None):
         sentences.append(f"First operation that differs in {parted.part}: {parted.parting}.")
     if verdict.detail:
@@ -57,6 +62,8 @@ def why(verdict: Verdict) -> str:
 
 def cure(verdict: Verdict) -> str:
     """What to do next; empty where nobody knows."""
+    if verdict.rung is Rung.DIVERGED and verdict.first and verdict.first.channel == "graph":
+        return MARKED
     if verdict.ending in CURES:
         return CURES[verdict.ending].format(scenario=verdict.scenario)
     return DIFFERENCE_CURES.get(verdict.first.reason, "") if verdict.first else ""
@@ -90,6 +97,12 @@ def counted(number: int, noun: str) -> str:
 def duration(seconds: float) -> str:
     """Seconds with one digit, minutes above two of them."""
     return f"{seconds:.1f} s" if seconds < 120 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def _no_noise(verdict: Verdict) -> str:
+    """What an oracle said, where one was asked or could not be had; "" where a difference is plainly no rounding."""
+    reason = verdict.why_not_higher.partition(NOT_NOISE)[2].split("\n")[0]
+    return f"No noise: {reason}" if "float64" in reason else ""
 
 
 def _module(verdict: Verdict) -> str:

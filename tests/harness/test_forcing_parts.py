@@ -40,7 +40,7 @@ def recorded(*calls):
     ids=["numbers", "shapes", "nothing"],
 )
 def test_calls_are_paired_by_path_or_else_by_what_they_return(left, right, expected):
-    found = paired(recorded(*left), recorded(*right))
+    found = paired(recorded(*left), recorded(*right), {})
     assert [("/".join(each.left[0][0]), "/".join(each.right[0][0])) for each in found] == expected
 
 

@@ -24,6 +24,7 @@ from tests.harness.pairs import attention, conv, deep
 from tests.harness.pairs.run import case_of, found, results
 
 PROGRAMS = ("structure", "forward", "forward_train", "grad", "train", "state", "taps", "taps_train")
+DRAWING = "grad_dropout"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -105,7 +106,7 @@ def test_the_whole_line_verifies_the_example():
 
 
 def test_the_pair_brings_its_scenarios():
-    assert set(mlp.PAIR.scenarios) == set(PROGRAMS) == set(mlp.PAIR.sides["nnx"].programs)
+    assert set(mlp.PAIR.scenarios) == {*PROGRAMS, DRAWING} == set(mlp.PAIR.sides["nnx"].programs)
     assert {scenario.pair for scenario in mlp.PAIR.scenarios.values()} == {"mlp"}
     assert mlp.PAIR.table({})["batch_stats/BatchNorm_0/var"]["nnx"] == "batch_stats/norm/var"
 

@@ -7,6 +7,7 @@ import pytest
 
 from harness.judge import NotHeld
 from harness.oracle import with_noise
+from harness.placing import with_place
 from harness.verdict import Rung
 from harness.verify import judged
 from tests.harness.pairs import encoder, noisy, recurrent
@@ -68,3 +69,13 @@ def test_gradients_and_slots_come_back_under_linens_names():
 
 def test_gates_in_another_order_diverge():
     assert verdict(recurrent.SWAPPED, "forward").rung is Rung.DIVERGED
+
+
+def test_a_slip_is_told_from_the_noise_around_it():
+    """The forced run is made in float64, where both kinds of attention agree and only the slip is left."""
+    pair = encoder.twin(encoder.Shifted)
+    case = case_of(pair, "forward")
+    found, runs = judged(pair, case, lambda *runs: NotHeld(because="a test needs none"))
+    found = with_place(pair, case, with_noise(pair, case, found, runs), runs)
+    assert found.forced.certain == "model"
+    assert any(cause.rounding for cause in found.forced.causes)
