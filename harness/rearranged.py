@@ -14,10 +14,15 @@ import numpy as np
 
 from harness.names import Address, Key, Leaf, NameMapError, Part, Row, label
 
-__all__ = ["Rearranged", "rearranged_rows"]
+__all__ = ["Rearranged", "as_they_are", "rearranged_rows"]
 
 Rearranged = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Linen's leaves -> those of NNX that are made of them; both by name, "params/Dense_0/kernel"."""
+
+
+def as_they_are(linen: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Nothing is stored otherwise."""
+    return {}
 
 
 class _Read(Mapping[str, np.ndarray]):
@@ -49,20 +54,23 @@ class _Read(Mapping[str, np.ndarray]):
         return self.starts[key] + np.arange(np.prod(shape, dtype=np.int64)).reshape(shape)
 
 
-def rearranged_rows(linen: Mapping[Key, Leaf], nnx: Mapping[Key, Leaf], function: Rearranged) -> tuple[Row, ...]:
+def rearranged_rows(left: Mapping[Key, Leaf], right: Mapping[Key, Leaf], function: Rearranged) -> tuple[Row, ...]:
     """A row for each piece of a Linen leaf that lies in one NNX leaf, in Linen's order.
 
+    left, right: all leaves of Linen and of NNX.
     A whole Linen leaf keeps its name and shape. A piece is called "<linen name>:<nnx path>", and has the shape of the
     NNX leaf if it is all of it.
     Raises NameMapError with every problem: elements that are lost, doubled or changed, other names, shapes or dtypes.
     """
-    read = _Read(linen)
+    if function is as_they_are:
+        return ()
+    read = _Read(left)
     try:
         made = {name: np.asarray(value) for name, value in function(read).items()}
     except Exception as problem:  # whatever the code base raises
         raise NameMapError([f"`rearranged` raised {type(problem).__name__}: {problem}"]) from problem
-    targets = {label(key): key for key in nnx}
-    misfits = (_misfit(name, value, nnx.get(targets.get(name, ("", ())))) for name, value in made.items())
+    targets = {label(key): key for key in right}
+    misfits = (_misfit(name, value, right.get(targets.get(name, ("", ())))) for name, value in made.items())
     problems = [text for text in misfits if text]
     problems = problems or _unmatched(read, list(made.values()))
     if problems:
@@ -74,11 +82,11 @@ def rearranged_rows(linen: Mapping[Key, Leaf], nnx: Mapping[Key, Leaf], function
             piece = np.isin(value, numbers)
             if not piece.any():
                 continue
-            if linen[key].dtype != nnx[targets[name]].dtype:
-                text = f"linen {label(key)} is {linen[key]}, nnx {name} is {nnx[targets[name]]}: make the dtypes equal"
+            if left[key].dtype != right[targets[name]].dtype:
+                text = f"linen {label(key)} is {left[key]}, nnx {name} is {right[targets[name]]}: make the dtypes equal"
                 raise NameMapError([text])
-            rows.append(_row((key, linen[key].dtype), numbers, targets[name], value, piece))
-    order = {key: index for index, key in enumerate(linen)}
+            rows.append(_row((key, left[key].dtype), numbers, targets[name], value, piece))
+    order = {key: index for index, key in enumerate(left)}
     return tuple(sorted(rows, key=lambda row: order[row.addresses["linen"].key]))
 
 

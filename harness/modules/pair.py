@@ -27,11 +27,6 @@ __all__ = ["module_pair"]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def _as_they_are(leaves: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Nothing is made of anything else."""
-    return {}
-
-
 _WHYS = {
     "structure": "Both modules must hold the same leaves, shapes, dtypes, parameter count and dropout rates.",
     "forward": "Both modules must give the same output in eval mode from the same weights.",
@@ -56,41 +51,40 @@ def module_pair(
     task: Task,
     renames: Mapping[str, str] = _NOTHING,
     stacks: Mapping[str, int] = _NOTHING,
-    rearranged: Rearranged = _as_they_are,
 ) -> Pair:
     """A Linen and an NNX version of one module, ready for `harness run`: sides "linen" and "nnx".
 
     renames: Linen path prefix -> NNX path prefix, for what the two call differently: {"Dense_0": "linear1"}.
     stacks: which side stores scanned layers stacked, and on which axis; {} if neither or both do. See `binding.bind`.
-    rearranged: Linen's leaves by name ("params/q/kernel") -> the NNX leaves that are made of those that it reads, where
-        one fuses, reshapes or transposes what the other does not: reshape, transpose, concatenate and slice only.
+        Leaves that one side fuses, reshapes or transposes are `NnxModel.rearranged`'s.
     The modules are bound when a case is prepared; NameMapError then lists all that does not fit.
-    Programs: structure, forward, forward_train, grad, grad_dropout, train (setting "steps"), state, taps, taps_train.
+    Programs: those of `_WHYS`; train has a setting "steps".
     """
     engines = (linen_engine(linen, task), nnx_engine(nnx, task))
-    bound = cache(partial(_bound, engines, task, renames, partial(_names, renames, stacks, rearranged)))
+    bound = cache(partial(_bound, engines, task, renames, partial(_names, renames, stacks, nnx.rearranged)))
 
     def prepare(settings: Mapping[str, object], seed: int) -> tuple[Values, Values]:
         steps = max(2, int(str(settings.get("steps", task.steps))))
         return draw_weights(bound().names, seed), draw_batches(task.inputs, seed, steps)
 
-    def side(engine: Engine) -> Side:
-        return Side(
-            name=engine.name,
-            frameworks=frozenset({engine.name}),
-            programs=programs(engine, bound),
-            graphs=partial(graphs, engine, task, bound),
-        )
-
     return Pair(
         name=name,
-        sides={engine.name: side(engine) for engine in engines},
+        sides={engine.name: _side(engine, task, bound) for engine in engines},
         prepare=prepare,
         scenarios=_scenarios(name, task),
         table=lambda settings: table(bound().names),
         exact=dict,  # modules take the dtype of their weights and inputs, or cast, see `harness.uncast`
         precision=lambda settings: precision(nnx),
         reordered=_backwards,
+    )
+
+
+def _side(engine: Engine, task: Task, bound: Callable[[], Binding]) -> Side:
+    return Side(
+        name=engine.name,
+        frameworks=frozenset({engine.name}),
+        programs=programs(engine, bound),
+        graphs=partial(graphs, engine, task, bound),
     )
 
 
@@ -121,11 +115,11 @@ def _names(
     right: Mapping[Key, Leaf],
 ) -> NameMap:
     """The map of the leaves of both sides, in Linen's order."""
-    moved = () if rearranged is _as_they_are else rearranged_rows(left, right, rearranged)
-    taken = {side: {row.addresses[side].key for row in moved} for side in ("linen", "nnx")}
+    moved = rearranged_rows(left, right, rearranged)
+    ours, theirs = ({row.addresses[side].key for row in moved} for side in ("linen", "nnx"))
     rest = bind(
-        {key: leaf for key, leaf in left.items() if key not in taken["linen"]},
-        {key: leaf for key, leaf in right.items() if key not in taken["nnx"]},
+        {key: leaf for key, leaf in left.items() if key not in ours},
+        {key: leaf for key, leaf in right.items() if key not in theirs},
         renames,
         stacks,
     )

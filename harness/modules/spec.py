@@ -12,6 +12,7 @@ import optax
 from flax import nnx
 
 from harness.allowance import Allowance
+from harness.rearranged import Rearranged, as_they_are
 
 __all__ = ["Batch", "LinenModel", "NnxModel", "Task"]
 
@@ -41,12 +42,18 @@ def _eval_mode(model: nnx.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class NnxModel:
-    """create: makes the module out of its rngs. call: how it is called. train, evaluate: how its mode is set."""
+    """create: makes the module out of its rngs. call: how it is called. train, evaluate: how its mode is set.
+
+    rearranged: Linen's leaves by name ("params/q/kernel") -> this module's that are made of those it reads, where one
+        side fuses, reshapes or transposes: `lambda linen: {"params/qk/kernel": np.concatenate(...)}`. It may reshape,
+        transpose, concatenate and slice; all that it does not read goes by its name.
+    """
 
     create: Callable[[nnx.Rngs], nnx.Module]
     call: Callable[[Any, Batch], Any]
     train: Callable[[Any], None] = _train_mode
     evaluate: Callable[[Any], None] = _eval_mode
+    rearranged: Rearranged = as_they_are
 
 
 @dataclass(frozen=True, kw_only=True)

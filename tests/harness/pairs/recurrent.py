@@ -55,10 +55,9 @@ def pair(name, function):
     return module_pair(
         name,
         linen=LinenModel(module=LinenNet(), train=lambda m, b: m(b["x"]), evaluate=lambda m, b: m(b["x"])),
-        nnx=NnxModel(create=NnxNet, call=lambda m, b: m(b["x"])),
+        nnx=NnxModel(create=NnxNet, call=lambda m, b: m(b["x"]), rearranged=function),
         task=Task(inputs=inputs, loss=loss, optimizer=partial(optax.adam, 1e-2)),
         renames={"head/bias": "bias"},
-        rearranged=function,
     )
 
 
