@@ -13,6 +13,7 @@ from impl.config import ModelConfig
 from impl.presets import preset, preset_names
 from impl.programs import FRAMEWORKS
 from impl.requested import ROWS, config_of, preference_of, training_of
+from impl.sharding.plan import Plan
 from impl.sides import side
 from impl.staging import Staged
 
@@ -35,6 +36,9 @@ _COMPILED = {
     "resources": ("step",),
 }
 
+_SHARDED = {"sharded": ("start", "step"), "sharded_train": ("start", "step"), "collectives": ("step",)}
+"""Programs on the mesh of a plan, which is abstract here."""
+
 
 def graphs(name: str, settings: Settings) -> dict[str, dict[str, Callable[[], Staged]]]:
     """Program -> part -> what makes the function that the program compiles, on abstract values of the settings' sizes.
@@ -47,6 +51,8 @@ def graphs(name: str, settings: Settings) -> dict[str, dict[str, Callable[[], St
     if len(FRAMEWORKS[name]) == 1:
         found |= {program: _each(served, parts) for program, parts in _SERVED.items()}
         preferred = cache(partial(_preference_parts, name, settings))
+        spread = cache(partial(_sharded_parts, name, settings))
+        found |= {program: _each(spread, parts) for program, parts in _SHARDED.items()}
         found["dpo"] = _each(preferred, ("evaluate", "gradients", "step"))
     return found
 
@@ -58,6 +64,14 @@ def _each(made: Callable[[], dict[str, Staged]], parts: tuple[str, ...]) -> dict
 def _trained_parts(name: str, settings: Settings) -> dict[str, Staged]:
     config = config_of(settings)
     made = side(name).Trainer.staged(config, training_of(settings), settings.get("rows", ROWS))
+    return {part: staged._replace(function=_at(config, staged.function)) for part, staged in made.items()}
+
+
+def _sharded_parts(name: str, settings: Settings) -> dict[str, Staged]:
+    config = config_of(settings)
+    made = side(name).ShardedTrainer.staged_on(
+        settings.get("plan", Plan()), config, training_of(settings), settings.get("rows", ROWS)
+    )
     return {part: staged._replace(function=_at(config, staged.function)) for part, staged in made.items()}
 
 

@@ -242,6 +242,7 @@ _PROGRAMS: dict[str, Callable[..., Channels]] = {
     "full": serving_programs.full,
     "dpo": preference_programs.dpo,
     "dpo_resume": preference_programs.dpo_resume,
+    "collectives": sharding_programs.collectives,
     "sharded": sharding_programs.sharded,
     "sharded_train": sharding_programs.sharded_train,
     "single_train": sharding_programs.single_train,

@@ -16,6 +16,7 @@ from impl.inputs import FIELDS
 from impl.requested import config_of, training_of
 from impl.serving_programs import SLOTS
 from impl.sharding.activations import held
+from impl.sharding.collectives import KINDS, Collective, read_collectives
 from impl.sharding.default import DEFAULT
 from impl.sharding.mesh import abstract_mesh
 from impl.sharding.placement import Placement, axes_of
@@ -25,7 +26,7 @@ from impl.sides import side
 from impl.training.objective import Batch
 from impl.training.settings import TrainSettings
 
-__all__ = ["rules_of", "sharded", "sharded_train", "shardings", "single_train"]
+__all__ = ["collectives", "rules_of", "sharded", "sharded_train", "shardings", "single_train"]
 
 Settings = Mapping[str, Any]
 Values = Mapping[str, np.ndarray]
@@ -84,6 +85,43 @@ def sharded_train(name: str, settings: Settings, weights: Values, inputs: Values
 def single_train(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """`sharded_train` on one of the devices."""
     return _trained(name, settings, weights, inputs, Plan())
+
+
+def collectives(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
+    """What the devices tell each other in a compiled step: for each kind how often and how many bytes, in loops too.
+
+    Claimed is that nothing is told again in each turn of a loop, and that tiles share one gathered head.
+    """
+    config, training, plan = config_of(settings), training_of(settings), settings["plan"]
+    trainer = side(name).ShardedTrainer(config, training, weights, plan, settings.get("key", 7))
+    found = read_collectives(trainer.optimised(_batch(inputs, 0)))
+    counts: dict[str, int] = {}
+    for kind in KINDS:
+        for where, looped in (("in loops", True), ("outside loops", False)):
+            those = [each for each in found if (each.kind, each.looped) == (kind, looped)]
+            counts |= {f"{kind} {where}": len(those), f"{kind} {where} bytes": sum(each.size for each in those)}
+    heads = _of_the_head(config, trainer, found)
+    counts |= {"head gathers in loops": sum(each.looped for each in heads), "head gathers": len(heads)}
+    claims = {
+        "nothing is told again in each turn of a loop": not any(each.repeated for each in found),
+        "devices tell each other something": bool(found),
+        "the head is gathered once": training.num_vocab_tiling == 1 or [each.looped for each in heads] == [False],
+    }
+    return {
+        "claims": {claim: np.bool_(held) for claim, held in claims.items()},
+        "resources": {what: np.asarray(count, np.int64) for what, count in counts.items()},
+    }
+
+
+def _of_the_head(config: ModelConfig, trainer: Any, found: tuple[Collective, ...]) -> list[Collective]:
+    """The gathers whose result is what a device holds of the head's weights once the axis summed over is whole."""
+    leaf = trainer.placed()[
+        "token_embedder/embedding" if config.logits_via_embedding else "decoder/logits_dense/kernel"
+    ]
+    pairs = zip(leaf.logical, leaf.shape, leaf.shard, strict=True)
+    # A layout may turn it round.
+    whole = sorted(size if axis == "embed_vocab" else part for axis, size, part in pairs)
+    return [each for each in found if each.kind == "all-gather" and [sorted(one) for one in each.shapes] == [whole]]
 
 
 def _trained(name: str, settings: Settings, weights: Values, inputs: Values, plan: Plan) -> Channels:

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 __all__ = ["constrained"]
 
 
-def constrained(x: jax.Array, names: tuple[str, ...], mesh: Mesh | None) -> jax.Array:
+def constrained(x: jax.Array, names: tuple[str | None, ...], mesh: Mesh | None) -> jax.Array:
     """`x` sharded on `mesh` as the rules in force say of `names`; `x` itself where there are no rules or no mesh.
 
     The mesh is passed on and not set: under jax.set_mesh, nn.DenseGeneral holds a kernel that it has flattened to the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,16 +14,17 @@ from jax.sharding import NamedSharding
 
 from impl.config import ModelConfig
 from impl.linen.sharding import named_shardings
-from impl.linen.staging import state_name
+from impl.linen.staging import staged, state_name
 from impl.linen.state import abstract_state
 from impl.linen.train import train_step
 from impl.linen.trainer import Trainer
 from impl.sharding.axes import typed, within
-from impl.sharding.mesh import device_mesh
+from impl.sharding.mesh import abstract_mesh, device_mesh
 from impl.sharding.placement import Placement, placements
 from impl.sharding.plan import Plan
+from impl.sharding.staging import spread, state_shardings
 from impl.sharding.zero import over_data
-from impl.staging import Labels
+from impl.staging import Labels, Staged
 from impl.staging import named as by_name
 from impl.training.objective import Batch
 from impl.training.optimizers import optimizer
@@ -61,6 +63,15 @@ class ShardedTrainer(Trainer):
         )
         self.batch_sharding = rows
 
+    @classmethod
+    def staged_on(cls, plan: Plan, config: ModelConfig, settings: TrainSettings, rows: int) -> dict[str, Staged]:
+        """The programs of a training on `plan`'s mesh, on abstract values and an abstract mesh."""
+        mesh = abstract_mesh(plan.mesh, plan.rules)
+        parts = staged(partial(cls.model, mesh=mesh), cls.layout, config, settings, rows)
+        batch = nn.logical_to_mesh_axes(plan.rules.batch, plan.rules.logical)
+        shardings = state_shardings(cls.placements(config, settings, mesh, plan.rules), mesh, plan, batch)
+        return spread(parts, shardings, lambda: nn.logical_axis_rules(plan.rules.logical))
+
     @contextlib.contextmanager
     def on_mesh(self) -> Iterator[None]:
         """Within it, names of activations mean something."""
@@ -87,3 +98,8 @@ class ShardedTrainer(Trainer):
         """The jaxpr of the step, with its constraints."""
         with self.on_mesh(), jax.default_matmul_precision(self.config.matmul_precision):
             return self._step.trace(self.state, batch, self.key).jaxpr
+
+    def optimised(self, batch: Batch) -> str:
+        """The text of the compiled step, with what the devices tell each other."""
+        with self.on_mesh(), jax.default_matmul_precision(self.config.matmul_precision):
+            return str(self._step.lower(self.state, batch, self.key).compile().as_text())

@@ -9,6 +9,8 @@ import jax
 from flax import linen as nn
 
 from impl.config import ConfigError, ModelConfig
+from impl.linen.activations import constrained
+from impl.sharding.activations import gathered
 from impl.training.auxiliary import collected
 from impl.training.objective import Batch, Shares, Terms, tiled_objective, with_auxiliary
 from impl.training.settings import TrainSettings
@@ -38,13 +40,17 @@ def tiled_loss(
             f"{type(model).__name__} has none: train a native side, or set it to 1"
         )
 
+    names = gathered(("vocab", "embed_vocab") if config.logits_via_embedding else ("embed_vocab", "vocab"))
+
     def head(params: Any, hidden: jax.Array) -> jax.Array:
         return model.apply(params, hidden, method="head")
 
     def loss(params: Any, batch: Batch, key: jax.Array, shares: Shares) -> tuple[jax.Array, Terms]:
         inputs, keys = (batch.tokens, batch.positions, batch.segment_ids), {"dropout": key}
         hidden, sown = model.apply(params, *inputs, rngs=keys, mutable=["intermediates"], method="hidden")
-        value, terms = tiled_objective(head, head_params(params, config), hidden, batch, settings)
+        # Gathered here, once for the tiles of both passes.
+        weights = jax.tree.map(lambda leaf: constrained(leaf, names, model.mesh), head_params(params, config))
+        value, terms = tiled_objective(head, weights, hidden, batch, settings)
         return with_auxiliary(value, terms, collected(flat(sown.get("intermediates", {})), config), shares)
 
     return loss

@@ -13,7 +13,7 @@ from impl.sharding.rules import assigned
 __all__ = ["constrained"]
 
 
-def constrained(x: jax.Array, names: Sequence[str]) -> jax.Array:
+def constrained(x: jax.Array, names: Sequence[str | None]) -> jax.Array:
     """`x` sharded as the rules in force say of `names`; `x` itself where there are no rules or no mesh."""
     rules, mesh = spmd.get_logical_axis_rules(), jax.sharding.get_abstract_mesh()
     if not rules or mesh.empty:

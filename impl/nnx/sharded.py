@@ -18,11 +18,12 @@ from impl.nnx.state import logical_axes, state_paths
 from impl.nnx.train import on_leaves, train_step
 from impl.nnx.trainer import Trainer
 from impl.sharding.axes import typed, within
-from impl.sharding.mesh import device_mesh
+from impl.sharding.mesh import abstract_mesh, device_mesh
 from impl.sharding.placement import Placement, placements
 from impl.sharding.plan import Plan
+from impl.sharding.staging import spread, state_shardings
 from impl.sharding.zero import over_data
-from impl.staging import Labels
+from impl.staging import Labels, Staged
 from impl.training.objective import Batch
 from impl.training.settings import TrainSettings
 
@@ -54,10 +55,18 @@ class ShardedTrainer(Trainer):
         )
         self.batch_sharding = rows
 
+    @classmethod
+    def staged_on(cls, plan: Plan, config: ModelConfig, settings: TrainSettings, rows: int) -> dict[str, Staged]:
+        """The programs of a training on `plan`'s mesh, on abstract values and an abstract mesh."""
+        mesh = abstract_mesh(plan.mesh, plan.rules)
+        parts, batch = cls.staged(config, settings, rows), spec_of(plan.rules.batch, plan.rules)
+        shardings = state_shardings(cls.placements(config, settings, mesh, plan.rules), mesh, plan, batch)
+        return spread(parts, shardings, lambda: _named(jax.sharding.use_abstract_mesh(mesh), plan))
+
     @contextlib.contextmanager
     def on_mesh(self) -> Iterator[None]:
         """Within it, names of activations mean something."""
-        with jax.set_mesh(self.mesh), nnx.logical_axis_rules(self.plan.rules.logical):
+        with _named(jax.set_mesh(self.mesh), self.plan):
             yield
 
     def step(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -81,6 +90,18 @@ class ShardedTrainer(Trainer):
         """The jaxpr of the step, with its constraints."""
         with self.on_mesh(), jax.default_matmul_precision(self.config.matmul_precision):
             return self._step.trace(self._leaves, batch).jaxpr
+
+    def optimised(self, batch: Batch) -> str:
+        """The text of the compiled step, with what the devices tell each other."""
+        with self.on_mesh(), jax.default_matmul_precision(self.config.matmul_precision):
+            return str(self._step.lower(self._leaves, batch).compile().as_text())
+
+
+@contextlib.contextmanager
+def _named(on_mesh: contextlib.AbstractContextManager[Any], plan: Plan) -> Iterator[None]:
+    """On a mesh, with the plan's rules in force."""
+    with on_mesh, nnx.logical_axis_rules(plan.rules.logical):
+        yield
 
 
 def _is_variable(node: Any) -> bool:

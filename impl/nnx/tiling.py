@@ -9,9 +9,11 @@ import jax
 from flax import nnx
 
 from impl.config import ConfigError
+from impl.nnx.activations import constrained
 from impl.nnx.fp8 import DIFFERENTIATED
 from impl.nnx.state import captured
 from impl.nnx.transformer import logits
+from impl.sharding.activations import gathered
 from impl.training.auxiliary import collected
 from impl.training.objective import Batch, Shares, Terms, tiled_objective, with_auxiliary
 from impl.training.settings import TrainSettings
@@ -38,6 +40,8 @@ def tiled_loss(
         hidden, sown = captured(model.hidden, model.config, batch)
         # The head alone is taken apart: its weights are handed over, and nothing traced is closed over.
         config, (head_def, weights) = model.config, nnx.split(model.head_module)
+        # Gathered here, once for the tiles of both passes.
+        weights = jax.tree.map(_gathered, weights, is_leaf=lambda node: isinstance(node, nnx.Variable))
 
         def head(weights: nnx.State, hidden: jax.Array) -> jax.Array:
             return logits(config, nnx.merge(head_def, weights, copy=True), hidden)
@@ -47,3 +51,8 @@ def tiled_loss(
         return value, (terms, nnx.state(model, nnx.Not(nnx.Any(DIFFERENTIATED, nnx.Intermediate))))
 
     return loss
+
+
+def _gathered(variable: nnx.Variable) -> nnx.Variable:
+    """A weight of the head, whole along the axis that products with hidden states sum over."""
+    return variable.replace(constrained(variable.get_value(), gathered(variable.get_metadata()["out_sharding"])))

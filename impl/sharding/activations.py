@@ -7,13 +7,24 @@ from typing import Any
 
 import jax
 
-__all__ = ["HIDDEN", "LOGITS", "held"]
+__all__ = ["HIDDEN", "LOGITS", "gathered", "held"]
 
 HIDDEN = ("activation_batch", "activation_length", "activation_embed")
 """Of the residual stream [B, T, E], before the first block and after each."""
 
 LOGITS = ("activation_embed_and_logits_batch", "activation_length", "activation_vocab")
 """Of the logits [B, T, V]."""
+
+
+_SUMMED = "embed_vocab"
+
+
+def gathered(names: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """The names that a head's weights are held to while tiles go through them: all but that of the axis summed over.
+
+    Every tile needs that axis whole. Words stay where they are.
+    """
+    return tuple(None if name == _SUMMED else name for name in names)
 
 
 def held(jaxpr: Any) -> tuple[str, ...]:

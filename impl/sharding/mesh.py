@@ -53,7 +53,7 @@ def sizes(asked: Mapping[str, int], rules: Rules, devices: int) -> dict[str, int
 def abstract_mesh(asked: Mapping[str, int], rules: Rules) -> AbstractMesh:
     """A mesh without devices: shardings and shard shapes of any size can be asked on any machine."""
     found = sizes(asked, rules, 0)
-    return AbstractMesh(tuple(found.values()), tuple(found))
+    return AbstractMesh(tuple(found.values()), tuple(found), axis_types=(AxisType.Auto,) * len(found))
 
 
 def device_mesh(asked: Mapping[str, int], rules: Rules, axis_types: str) -> Mesh:

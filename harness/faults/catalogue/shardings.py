@@ -131,6 +131,22 @@ FAULTS = (
         scenarios=(SCAN1,),
     ),
     Fault(
+        id="tiling_head_gathered_thrice",
+        title="nothing gathers the head before the tiles: both passes' loops each ask for it themselves",
+        source="B29",
+        channel="claims",
+        module="the head is gathered once",
+        expect="claim",
+        edits=(
+            Edit(
+                "impl/nnx/tiling.py",
+                "jax.tree.map(_gathered, weights,",
+                "jax.tree.map(lambda variable: variable, weights,",
+            ),
+        ),
+        scenarios=(("collectives", "untied"), ("collectives", "accumulated")),
+    ),
+    Fault(
         id="both_share_rows_twice",
         title="both sides hand every part of the data axis the rows of the first",
         source="C2",

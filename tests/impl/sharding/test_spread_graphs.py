@@ -1,0 +1,52 @@
+"""Steps on a mesh as graphs: proved without a device, and what only one side holds is seen beside the values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.proving import proofs
+from harness.registry import load_pair
+from impl.params import draw
+from impl.sharding.default import DEFAULT
+from impl.sharding.plan import Plan
+from impl.tiny import family
+from impl.training.settings import TrainSettings
+
+PAIR = load_pair("impl")
+PLAN = Plan(mesh={"data": 2, "fsdp": 2, "tensor": 2}, zero=1)
+SETTINGS = {
+    "config": family("gemma2", vocab_size=260, num_decoder_layers=1),
+    "train": TrainSettings(num_vocab_tiling=4),
+    "plan": PLAN,
+}
+
+LEAVES = draw(SETTINGS["config"], 0)
+
+
+def step(**changes):
+    """The proof of both sides' steps, the right one's settings with `changes`."""
+    sides = PAIR.sides["linen"], PAIR.sides["nnx"]
+    *_, found = proofs(sides, (SETTINGS, SETTINGS | changes), "sharded_train")
+    assert found.part == "step"
+    return found
+
+
+def test_a_step_on_a_mesh_is_proved_with_all_that_it_holds():
+    found = step()
+    assert found.proof.proved
+    assert (found.proof.constraints, found.proof.barriers) == ((), ())
+    assert str(found.lowered[0].ir).count("sdy.sharding_constraint") > 2 * len(LEAVES)
+
+
+def test_activations_under_another_rule_change_no_value_and_are_seen():
+    rules = tuple((name, () if name == "activation_embed" else axes) for name, axes in DEFAULT.logical)
+    found = step(plan=replace(PLAN, rules=replace(DEFAULT, logical=rules))).proof
+    assert found.proved
+    assert {mark.type for mark in found.constraints} == {"f32[3,24,20]"}
+
+
+def test_slots_that_are_split_on_one_side_only_are_seen():
+    found = step(plan=replace(PLAN, zero=0)).proof
+    assert found.proved
+    assert {mark.program for mark in found.constraints} == {0, 1}
+    assert all(mark.instead and mark.instead != mark.text for mark in found.constraints)
