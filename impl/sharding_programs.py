@@ -15,7 +15,7 @@ from impl.config import ModelConfig
 from impl.inputs import FIELDS
 from impl.requested import config_of, training_of
 from impl.serving_programs import SLOTS
-from impl.sharding.activations import held
+from impl.sharding.activations import held, typed_products
 from impl.sharding.collectives import KINDS, Collective, read_collectives
 from impl.sharding.default import DEFAULT
 from impl.sharding.mesh import abstract_mesh
@@ -70,7 +70,9 @@ def sharded(name: str, settings: Settings, weights: Values, inputs: Values) -> C
     texts["batch"] = f"{plan.rules.batch} by {[[a for a in axes if trainer.mesh.shape[a] > 1] for axes in rows]}"
     kept = {f"activations/{place:02}": text for place, text in enumerate(held(trainer.traced(_batch(inputs, 0))))}
     stays = {f"{leaf} stays where it was": np.bool_(after.get(leaf) == each) for leaf, each in before.items()}
-    known = {f"{leaf} is known beforehand": np.bool_(before[leaf] == each) for leaf, each in expected.items()}
+    known = {
+        f"{leaf} is known beforehand": np.bool_(_alike(before[leaf], each, trainer)) for leaf, each in expected.items()
+    }
     return {
         "claims": {**stays, **known, **_said(trainer, plan), "activations are held": np.bool_(bool(kept))},
         "shardings": {where: np.str_(text) for where, text in (texts | kept).items()},
@@ -85,6 +87,11 @@ def sharded_train(name: str, settings: Settings, weights: Values, inputs: Values
 def single_train(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """`sharded_train` on one of the devices."""
     return _trained(name, settings, weights, inputs, Plan())
+
+
+def _alike(left: Placement, right: Placement, trainer: Any) -> bool:
+    """Whether two placements are one, whatever is said of mesh axes of size 1."""
+    return left.without(trainer.mesh.shape) == right.without(trainer.mesh.shape)
 
 
 def collectives(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
@@ -133,13 +140,13 @@ def _trained(name: str, settings: Settings, weights: Values, inputs: Values, pla
         losses.update({f"step{step}/{key}": value for key, value in metrics.items()})
     moved = trainer.weights()
     claims = {f"{leaf} was trained": np.bool_(not np.array_equal(weights[leaf], moved[leaf])) for leaf in weights}
-    claims |= _said(trainer, plan)
+    claims |= _said(trainer, plan) | _inside(trainer, plan, _batch(inputs, 0))
     return {"claims": claims, "loss": losses, "updates": {**moved, **trainer.slots()}}
 
 
 def _said(trainer: Any, plan: Plan) -> dict[str, np.bool_]:
     """Under explicit axes, a claim for every leaf that is split: its type says so."""
-    if plan.axis_types != "explicit":
+    if plan.axis_types == "auto":
         return {}
     placed = {leaf: each.without(trainer.mesh.shape) for leaf, each in trainer.placed().items()}
     return {
@@ -147,6 +154,14 @@ def _said(trainer: Any, plan: Plan) -> dict[str, np.bool_]:
         for leaf, each in placed.items()
         if any(each.spec)
     }
+
+
+def _inside(trainer: Any, plan: Plan, batch: Batch) -> dict[str, np.bool_]:
+    """Where axes are explicit inside the step too, a claim that its products say how they are sharded."""
+    if plan.axis_types != "explicit":
+        return {}
+    said, products = typed_products(trainer.traced(batch))
+    return {"most products inside the step say how they are sharded": np.bool_(said > products // 2)}
 
 
 def _expected(name: str, config: ModelConfig, training: TrainSettings, plan: Plan) -> dict[str, Placement]:

@@ -14,6 +14,12 @@ SCENARIO = Scenario(
     settings={"rows": 8, "steps": 2, "config": SMALL, "train": CALM},
     matrix={
         "explicit": {"plan": Plan(mesh={"fsdp": 2, "tensor": 2, "expert": 2}, axis_types="explicit")},
+        "explicit-tiled": {
+            "config": family("gemma2", vocab_size=260, scan_layers=True, num_decoder_layers=2),
+            "plan": Plan(mesh={"fsdp": 2, "tensor": 2, "expert": 2}, axis_types="explicit"),
+            "train": TrainSettings(adam_eps=1e-4, num_vocab_tiling=4),
+        },
+        "boundary": {"plan": Plan(mesh={"context": 2, "fsdp": 2, "tensor": 2}, axis_types="boundary")},
         "context": {"plan": Plan(mesh={"context": 2, "fsdp": 2})},
         "zero-accumulated": {
             "config": family("qwen3", vocab_size=260, scan_layers=True),
@@ -24,5 +30,5 @@ SCENARIO = Scenario(
     devices=8,
     gibibytes=4.0,
     quick=("zero-accumulated",),
-    faults=("spread_accumulation_mean_of_means",),
+    faults=("spread_accumulation_mean_of_means", "explicit_axes_of_size_one"),
 )

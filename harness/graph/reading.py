@@ -236,6 +236,8 @@ class _Reader:
 
     def _constraint(self, operation: Any, values: dict) -> list[int]:
         (node,) = (values[operand] for operand in operation.operands)
+        if not ir.RankedTensorType(operation.results[0].type).rank:
+            return [node]  # A scalar is whole on every device, whatever is said of it.
         if operation.name == _CONSTRAINT:
             text = str(self.symbols.resolved(str(operation.attributes["sharding"])))
         else:

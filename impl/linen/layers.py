@@ -15,6 +15,7 @@ from impl.linen import fp8
 from impl.math.gates import gate
 from impl.math.norm import apply_scale
 from impl.params import input_projections
+from impl.sharding.axes import beside, dot_general
 
 __all__ = ["LayerNorm", "Mlp", "Named", "RMSNorm", "block_norm", "boxed", "dense", "dropout"]
 
@@ -36,7 +37,7 @@ class RMSNorm(nn.Module):
         first = nn.initializers.ones if self.offset == 0.0 else nn.initializers.zeros
         scale = self.param("scale", nn.with_logical_partitioning(first, ("norm",)), x.shape[-1:], self.weight_dtype)
         normalised = nn.RMSNorm(epsilon=self.epsilon, dtype=self.dtype, use_scale=False, name="normalise")(x)
-        return apply_scale(normalised, scale, offset=self.offset, dtype=self.dtype)
+        return apply_scale(normalised, beside(scale, normalised), offset=self.offset, dtype=self.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -61,7 +62,9 @@ class LayerNorm(nn.Module):
             use_fast_variance=False,
             name="normalise",
         )(x)
-        return apply_scale(normalised, scale, offset=self.offset, dtype=self.dtype) + bias.astype(self.dtype)
+        return apply_scale(normalised, beside(scale, normalised), offset=self.offset, dtype=self.dtype) + bias.astype(
+            self.dtype
+        )
 
 
 def block_norm(config: ModelConfig, name: str, epsilon: float) -> nn.Module:
@@ -111,9 +114,14 @@ def dense(
         param_dtype=jnp.dtype(config.weight_dtype),
         kernel_init=boxed(first, axes),
         bias_init=boxed(nn.initializers.zeros, axes[contracted:]),
-        dot_general_cls=fp8.dot(config, axes),
+        dot_general_cls=fp8.dot(config, axes) or _product,
         name=name,
     )
+
+
+def _product() -> Callable[..., jax.Array]:
+    """The product of a projection that is not quantised."""
+    return dot_general
 
 
 def dropout(config: ModelConfig, name: str) -> nn.Dropout:

@@ -18,7 +18,7 @@ from impl.linen.staging import staged, state_name
 from impl.linen.state import abstract_state
 from impl.linen.train import train_step
 from impl.linen.trainer import Trainer
-from impl.sharding.axes import typed, within
+from impl.sharding.axes import check_typed, larger, typed, within
 from impl.sharding.mesh import abstract_mesh, device_mesh
 from impl.sharding.placement import Placement, placements
 from impl.sharding.plan import Plan
@@ -52,6 +52,9 @@ class ShardedTrainer(Trainer):
         shardings = self.state.replace(step=named.step, params=named.params, opt_state=slots)
         whole = NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         rows = NamedSharding(self.mesh, nn.logical_to_mesh_axes(plan.rules.batch, plan.rules.logical))
+        check_typed(config, plan)
+        if plan.axis_types == "explicit":
+            shardings, rows = jax.tree.map(larger, (shardings, rows))
         self.state = jax.device_put(self.state, shardings)
         inside = device_mesh(plan.mesh, plan.rules, "auto")
         model = self.model(config, deterministic=config.dropout_rate == 0.0, mesh=inside)
@@ -66,22 +69,24 @@ class ShardedTrainer(Trainer):
     @classmethod
     def staged_on(cls, plan: Plan, config: ModelConfig, settings: TrainSettings, rows: int) -> dict[str, Staged]:
         """The programs of a training on `plan`'s mesh, on abstract values and an abstract mesh."""
+        check_typed(config, plan)
         mesh = abstract_mesh(plan.mesh, plan.rules)
         parts = staged(partial(cls.model, mesh=mesh), cls.layout, config, settings, rows)
         batch = nn.logical_to_mesh_axes(plan.rules.batch, plan.rules.logical)
         shardings = state_shardings(cls.placements(config, settings, mesh, plan.rules), mesh, plan, batch)
-        return spread(parts, shardings, lambda: nn.logical_axis_rules(plan.rules.logical))
+        return spread(parts, shardings, lambda: nn.logical_axis_rules(plan.rules.logical), plan)
 
     @contextlib.contextmanager
     def on_mesh(self) -> Iterator[None]:
         """Within it, names of activations mean something."""
-        with nn.logical_axis_rules(self.plan.rules.logical):
+        typed = jax.set_mesh(self.mesh) if self.plan.axis_types == "explicit" else contextlib.nullcontext()
+        with typed, nn.logical_axis_rules(self.plan.rules.logical):
             yield
 
     def step(self, batch: Batch) -> dict[str, np.ndarray]:
         """As a Trainer's."""
         with self.on_mesh():
-            return super().step(batch)
+            return super().step(jax.device_put(batch, self.batch_sharding))
 
     def placed(self) -> dict[str, Placement]:
         """Where each leaf of the state lies now, by neutral name."""

@@ -17,6 +17,7 @@ from impl.linen.mtp import MtpBlock
 from impl.math.head import tied_logits
 from impl.serving.kv import Mode
 from impl.sharding.activations import HIDDEN, LOGITS
+from impl.sharding.axes import attended, is_explicit, looked_up
 from impl.stacks import Group, groups
 from impl.statistics import COLLECTION
 from impl.training.objective import Batch
@@ -116,7 +117,7 @@ class Transformer(nn.Module):
             self.mtp_block = MtpBlock(self.config, self.deterministic, self.mesh)
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
-        x = constrained(self.token_embedder(tokens), HIDDEN, self.mesh)
+        x = constrained(self._words(tokens), HIDDEN, self.mesh)
         if self.config.mtp_num_layers and self.is_initializing():
             # Nothing but `predict` calls the block; what it holds belongs to every model all the same.
             self.mtp_block(x, Batch(tokens, positions, segment_ids, tokens, segment_ids), self._entered, self._headed)
@@ -138,7 +139,7 @@ class Transformer(nn.Module):
 
     def _entered(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Tokens as the first layer takes them: the one embedding of all layers."""
-        return self.decoder.entered(constrained(self.token_embedder(tokens), HIDDEN, self.mesh), positions)
+        return self.decoder.entered(constrained(self._words(tokens), HIDDEN, self.mesh), positions)
 
     def _headed(self, x: jax.Array) -> jax.Array:
         """The residual stream -> logits: the one final norm and head of all layers."""
@@ -146,19 +147,31 @@ class Transformer(nn.Module):
 
     def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array) -> jax.Array:
         """The last hidden state [B, T, E]: what the head makes logits of."""
-        x = constrained(self.token_embedder(tokens), HIDDEN, self.mesh)
+        x = constrained(self._words(tokens), HIDDEN, self.mesh)
         return self.decoder.hidden(x, positions, segment_ids)
 
     def head(self, x: jax.Array) -> jax.Array:
         """The last hidden state [B, T, E] -> logits [B, T, V]. It reads the parameters of `head_params` only."""
         return self._finished(self.decoder.head(x))
 
+    def _words(self, tokens: jax.Array) -> jax.Array:
+        """Rows of the table. nn.Embed cannot say how they are sharded, as explicit axes want it."""
+        if not is_explicit():
+            return self.token_embedder(tokens)
+        return looked_up(self.token_embedder.embedding.astype(self.config.dtype), tokens)
+
     def _finished(self, x: jax.Array) -> jax.Array:
         """What the decoder returns -> logits."""
         config = self.config
+        if config.logits_via_embedding and is_explicit():
+            return finish(attended(x, _table(self.token_embedder.embedding, config)), config)
         if config.logits_via_embedding and config.round_tied_table:
             return finish(tied_logits(x, rounded_table(self.token_embedder.embedding)), config)
         return finish(self.token_embedder.attend(x) if config.logits_via_embedding else x, config)
+
+
+def _table(table: jax.Array, config: ModelConfig) -> jax.Array:
+    return rounded_table(table) if config.round_tied_table else table
 
 
 def embed(config: ModelConfig, name: str, rows: int) -> nn.Embed:

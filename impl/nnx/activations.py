@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 from flax.core import spmd
 
+from impl.sharding.axes import is_explicit
 from impl.sharding.rules import assigned
 
 __all__ = ["constrained"]
@@ -18,5 +19,8 @@ def constrained(x: jax.Array, names: Sequence[str | None]) -> jax.Array:
     rules, mesh = spmd.get_logical_axis_rules(), jax.sharding.get_abstract_mesh()
     if not rules or mesh.empty:
         return x
-    with nnx.logical_axis_rules(tuple(assigned(names, rules).items())):
+    found = assigned(names, rules)
+    if is_explicit():
+        found = {name: tuple(axis for axis in axes if mesh.shape[axis] > 1) for name, axes in found.items()}
+    with nnx.logical_axis_rules(tuple(found.items())):
         return spmd.shard_value(x, tuple(names), (), mesh)

@@ -14,6 +14,7 @@ from impl.math.gates import gate
 from impl.math.norm import apply_scale
 from impl.nnx import fp8
 from impl.params import input_projections
+from impl.sharding.axes import beside, dot_general
 
 __all__ = ["LayerNorm", "Mlp", "RMSNorm", "block_norm", "dense", "dropout", "partitioned"]
 
@@ -49,7 +50,9 @@ class RMSNorm(nnx.Module):
         self.normalise = nnx.RMSNorm(features, epsilon=epsilon, dtype=dtype, use_scale=False, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return apply_scale(self.normalise(x), self.scale[...], offset=self.offset, dtype=self.dtype)
+        normalised = self.normalise(x)
+        scale = beside(self.scale[...], normalised)
+        return apply_scale(normalised, scale, offset=self.offset, dtype=self.dtype)
 
 
 class LayerNorm(nnx.Module):
@@ -79,7 +82,9 @@ class LayerNorm(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        scaled = apply_scale(self.normalise(x), self.scale[...], offset=self.offset, dtype=self.dtype)
+        normalised = self.normalise(x)
+        scale = beside(self.scale[...], normalised)
+        scaled = apply_scale(normalised, scale, offset=self.offset, dtype=self.dtype)
         return scaled + self.bias[...].astype(self.dtype)
 
 
@@ -116,7 +121,7 @@ def dense(
         kernel_init=first,
         kernel_metadata=partitioned(axes),
         bias_metadata=partitioned(axes[len(inputs) :]),
-        dot_general=fp8.dot(config, axes),
+        dot_general=fp8.dot(config, axes) or dot_general,
         rngs=rngs,
     )
 

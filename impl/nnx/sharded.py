@@ -17,7 +17,7 @@ from impl.nnx.staging import state_name
 from impl.nnx.state import logical_axes, state_paths
 from impl.nnx.train import on_leaves, train_step
 from impl.nnx.trainer import Trainer
-from impl.sharding.axes import typed, within
+from impl.sharding.axes import check_typed, larger, typed, within
 from impl.sharding.mesh import abstract_mesh, device_mesh
 from impl.sharding.placement import Placement, placements
 from impl.sharding.plan import Plan
@@ -45,6 +45,9 @@ class ShardedTrainer(Trainer):
         leaves = jax.tree.leaves(shardings)
         whole = NamedSharding(self.mesh, jax.sharding.PartitionSpec())
         rows = NamedSharding(self.mesh, spec_of(plan.rules.batch, plan.rules))
+        check_typed(config, plan)
+        if plan.axis_types == "explicit":
+            leaves, rows = jax.tree.map(larger, (leaves, rows))
         self._leaves = jax.device_put(self._leaves, leaves)
         step = on_leaves(train_step(config, settings, self.graphdef), self._structure)
         self._step = jax.jit(
@@ -58,21 +61,22 @@ class ShardedTrainer(Trainer):
     @classmethod
     def staged_on(cls, plan: Plan, config: ModelConfig, settings: TrainSettings, rows: int) -> dict[str, Staged]:
         """The programs of a training on `plan`'s mesh, on abstract values and an abstract mesh."""
+        check_typed(config, plan)
         mesh = abstract_mesh(plan.mesh, plan.rules)
         parts, batch = cls.staged(config, settings, rows), spec_of(plan.rules.batch, plan.rules)
         shardings = state_shardings(cls.placements(config, settings, mesh, plan.rules), mesh, plan, batch)
-        return spread(parts, shardings, lambda: _named(jax.sharding.use_abstract_mesh(mesh), plan))
+        return spread(parts, shardings, lambda: nnx.logical_axis_rules(plan.rules.logical), plan)
 
     @contextlib.contextmanager
     def on_mesh(self) -> Iterator[None]:
         """Within it, names of activations mean something."""
-        with _named(jax.set_mesh(self.mesh), self.plan):
+        with jax.set_mesh(self.mesh), nnx.logical_axis_rules(self.plan.rules.logical):
             yield
 
     def step(self, batch: Batch) -> dict[str, np.ndarray]:
         """As a Trainer's."""
         with self.on_mesh():
-            return super().step(batch)
+            return super().step(jax.device_put(batch, self.batch_sharding))
 
     def placed(self) -> dict[str, Placement]:
         """Where each leaf of the state lies now, by neutral name."""
@@ -95,13 +99,6 @@ class ShardedTrainer(Trainer):
         """The text of the compiled step, with what the devices tell each other."""
         with self.on_mesh(), jax.default_matmul_precision(self.config.matmul_precision):
             return str(self._step.lower(self._leaves, batch).compile().as_text())
-
-
-@contextlib.contextmanager
-def _named(on_mesh: contextlib.AbstractContextManager[Any], plan: Plan) -> Iterator[None]:
-    """On a mesh, with the plan's rules in force."""
-    with on_mesh, nnx.logical_axis_rules(plan.rules.logical):
-        yield
 
 
 def _is_variable(node: Any) -> bool:

@@ -20,6 +20,7 @@ from impl.nnx.layers import block_norm, dense, dropout, partitioned
 from impl.nnx.mtp import MtpBlock
 from impl.serving.kv import Mode
 from impl.sharding.activations import HIDDEN, LOGITS
+from impl.sharding.axes import attended, is_explicit, rows_of
 from impl.stacks import Group, groups
 from impl.training.objective import Batch
 
@@ -169,7 +170,9 @@ class Transformer(nnx.Module):
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train"
     ) -> jax.Array:
-        x = self.decoder(constrained(self.token_embedder(tokens), HIDDEN), positions, segment_ids, mode)
+        x = self.decoder(
+            constrained(self.token_embedder(tokens, out_sharding=rows_of(tokens)), HIDDEN), positions, segment_ids, mode
+        )
         return constrained(self._finished(x), LOGITS)
 
     def _finished(self, x: jax.Array) -> jax.Array:
@@ -181,7 +184,7 @@ class Transformer(nnx.Module):
         self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array, mode: Mode = "train"
     ) -> jax.Array:
         """The last hidden state [B, T, E]: what the head makes logits of."""
-        x = constrained(self.token_embedder(tokens), HIDDEN)
+        x = constrained(self.token_embedder(tokens, out_sharding=rows_of(tokens)), HIDDEN)
         return self.decoder.hidden(x, positions, segment_ids, mode)
 
     def predict(
@@ -200,7 +203,9 @@ class Transformer(nnx.Module):
 
     def _entered(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Tokens as the first layer takes them: the one embedding of all layers."""
-        return self.decoder.entered(constrained(self.token_embedder(tokens), HIDDEN), positions)
+        return self.decoder.entered(
+            constrained(self.token_embedder(tokens, out_sharding=rows_of(tokens)), HIDDEN), positions
+        )
 
     def _headed(self, x: jax.Array) -> jax.Array:
         """The residual stream -> logits: the one final norm and head of all layers."""
@@ -219,6 +224,9 @@ def logits(config: ModelConfig, head: nnx.Module, x: jax.Array) -> jax.Array:
 
 def _attended(config: ModelConfig, embedder: nnx.Embed, x: jax.Array) -> jax.Array:
     """Hidden states against the embedding table."""
+    if is_explicit():
+        table = embedder.embedding[...]
+        return attended(x, rounded_table(table) if config.round_tied_table else table)
     return tied_logits(x, rounded_table(embedder.embedding[...])) if config.round_tied_table else embedder.attend(x)
 
 

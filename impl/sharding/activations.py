@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["HIDDEN", "LOGITS", "gathered", "held"]
+__all__ = ["HIDDEN", "LOGITS", "gathered", "held", "typed_products"]
 
 HIDDEN = ("activation_batch", "activation_length", "activation_embed")
 """Of the residual stream [B, T, E], before the first block and after each."""
@@ -19,6 +19,10 @@ LOGITS = ("activation_embed_and_logits_batch", "activation_length", "activation_
 _SUMMED = "embed_vocab"
 
 
+_HELD = {"sharding_constraint": "sharding", "reshard": "dst_sharding"}
+"""Name of a primitive -> its parameter that is a sharding."""
+
+
 def gathered(names: tuple[str | None, ...]) -> tuple[str | None, ...]:
     """The names that a head's weights are held to while tiles go through them: all but that of the axis summed over.
 
@@ -28,21 +32,30 @@ def gathered(names: tuple[str | None, ...]) -> tuple[str | None, ...]:
 
 
 def held(jaxpr: Any) -> tuple[str, ...]:
-    """Every sharding constraint that a traced step holds a value to, in order: dtype, shape and mesh axes as text.
+    """Every sharding that a traced step holds or brings a value to, in order: dtype, shape and mesh axes as text.
 
     Mesh axes of size 1 are left out. Inner functions are entered; what a transposition repeats is listed again.
     """
-    return tuple(_held(jaxpr.jaxpr if hasattr(jaxpr, "jaxpr") else jaxpr))
+    found = []
+    for equation in _equations(jaxpr):
+        if equation.primitive.name in _HELD:
+            value, sharding = equation.invars[0].aval, equation.params[_HELD[equation.primitive.name]]
+            found.append(f"{value.str_short()} {_axes(sharding, value.ndim)}")
+    return tuple(found)
 
 
-def _held(jaxpr: Any) -> Iterator[str]:
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "sharding_constraint":
-            value, sharding = equation.invars[0].aval, equation.params["sharding"]
-            yield f"{value.str_short()} {_axes(sharding, value.ndim)}"
+def typed_products(jaxpr: Any) -> tuple[int, int]:
+    """How many products of a traced step say in their types how they are sharded, and how many there are."""
+    products = [each.outvars[0].aval for each in _equations(jaxpr) if each.primitive.name == "dot_general"]
+    return sum(any(each.sharding.spec) for each in products), len(products)
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    for equation in (jaxpr.jaxpr if hasattr(jaxpr, "jaxpr") else jaxpr).eqns:
+        yield equation
         for inner in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
             if _is_jaxpr(inner):
-                yield from held(inner)
+                yield from _equations(inner)
 
 
 def _is_jaxpr(node: Any) -> bool:

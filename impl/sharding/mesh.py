@@ -15,7 +15,7 @@ from impl.sharding.rules import Rules
 
 __all__ = ["AXIS_TYPES", "abstract_mesh", "device_mesh", "sizes"]
 
-AXIS_TYPES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
+AXIS_TYPES = {"auto": AxisType.Auto, "boundary": AxisType.Explicit, "explicit": AxisType.Explicit}
 """How JAX treats the axes: shardings that the compiler chooses, or shardings that are part of types."""
 
 FILL = -1

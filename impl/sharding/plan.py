@@ -16,8 +16,9 @@ __all__ = ["Plan"]
 class Plan:
     """mesh: axis -> size, 1 where none is given, -1 once for all devices that are left. rules: of logical axes.
 
-    axis_types: "auto" leaves shardings between the constraints to the compiler; "explicit" makes them part of the
-    types of what a step takes and returns. zero: 1 splits optimizer slots over the axis "data" too (ZeRO-1).
+    axis_types: "auto" leaves shardings between the constraints to the compiler; "boundary" makes them part of the
+    types of what a step takes and returns, "explicit" of all types inside it too. zero: 1 splits optimizer slots over
+    the axis "data" too (ZeRO-1).
     """
 
     mesh: Mapping[str, int] = field(default_factory=dict)
@@ -26,6 +27,9 @@ class Plan:
     zero: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, known in (("axis_types", self.axis_types, ("auto", "explicit")), ("zero", self.zero, (0, 1))):
+        for name, value, known in (
+            ("axis_types", self.axis_types, ("auto", "boundary", "explicit")),
+            ("zero", self.zero, (0, 1)),
+        ):
             if value not in known:
                 raise ConfigError(f"{name}={value!r} is not one of {', '.join(map(str, known))}")

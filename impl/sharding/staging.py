@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
+from impl.sharding.axes import larger
 from impl.sharding.placement import Placement
 from impl.sharding.plan import Plan
 from impl.sharding.zero import over_data
@@ -31,38 +32,47 @@ def state_shardings(
     for name, each in placed.items():
         sharding = NamedSharding(mesh, PartitionSpec(*(axes or None for axes in each.spec)))
         found[name] = over_data(sharding, each.shape) if plan.zero and name[:1].isdigit() else sharding
-    return found
+    return {name: larger(each) for name, each in found.items()} if plan.axis_types == "explicit" else found
 
 
 def spread(
     staged: Mapping[str, Staged],
     shardings: Mapping[str, NamedSharding],
-    within: Callable[[], AbstractContextManager[Any]],
+    named: Callable[[], AbstractContextManager[Any]],
+    plan: Plan,
 ) -> dict[str, Staged]:
     """The parts of a training on a mesh: what makes a state, as it is, and the step.
 
-    within: where names of activations mean something. What the step takes and returns is held to `shardings`, so that
-    a proof compares them too.
+    named: within it, names of activations mean something. What the step takes and returns is held to `shardings`, so
+    that a proof compares them too; under explicit axes the type of every value between them as well.
     """
+    mesh = shardings[BATCH].mesh.abstract_mesh
+
+    def traced(values: Values) -> Values:
+        with named():
+            return staged["step"].function(values)
 
     def step(values: Values) -> Values:
-        with within():
-            found = staged["step"].function(_held(values, shardings, ""))
-            return _held(found, shardings, UPDATED)
+        places = _places(values, shardings, "")
+        with jax.sharding.use_abstract_mesh(mesh):
+            if plan.axis_types == "explicit":
+                specs = {name: places[name].spec if name in places else PartitionSpec() for name in values}
+                found = jax.sharding.explicit_axes(traced, in_sharding=(specs,))(values)
+            else:
+                found = traced(_held(values, places))
+            return _held(found, _places(found, shardings, UPDATED))
 
     return {"start": staged["start"], "step": staged["step"]._replace(function=step)}
 
 
-def _held(values: Values, shardings: Mapping[str, NamedSharding], prefix: str) -> Values:
-    """`values` with those held to their shardings that have one, under their names without `prefix`."""
+def _held(values: Values, places: Mapping[str, NamedSharding]) -> Values:
+    """`values` with those held to their places that have one."""
+    return values | {name: jax.lax.with_sharding_constraint(values[name], place) for name, place in places.items()}
 
-    def sharding(name: str) -> NamedSharding | None:
-        if name.startswith(BATCH):
-            return shardings[BATCH]
-        return shardings.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
 
-    places = {name: sharding(name) for name in values}
+def _places(names: Iterable[str], shardings: Mapping[str, NamedSharding], prefix: str) -> dict[str, NamedSharding]:
+    """The shardings of fields of a batch, and of what is called like a leaf after `prefix`."""
+    leaves = {name: BATCH if name.startswith(BATCH) else name.removeprefix(prefix) for name in names}
     return {
-        name: value if places[name] is None else jax.lax.with_sharding_constraint(value, places[name])
-        for name, value in values.items()
+        name: shardings[leaf] for name, leaf in leaves.items() if leaf in shardings and name.startswith((prefix, BATCH))
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -16,6 +17,7 @@ from impl.math.loss import EPSILON, loss_terms
 from impl.math.mtp import total_places
 from impl.math.precision import full
 from impl.math.tiling import Tiling, tiled_loss_terms
+from impl.sharding.axes import summed
 from impl.training.settings import TrainSettings
 
 __all__ = [
@@ -96,7 +98,8 @@ def objective(logits: jax.Array, batch: Batch, settings: TrainSettings) -> tuple
     The mean over weighted tokens; under accumulation the plain sum, which `finish` divides by the weights of all
     microbatches together, so that unequal ones count by their tokens.
     """
-    terms = Terms(*loss_terms(logits, batch.targets, batch.target_segments, settings.z_loss_multiplier))
+    found = summed(partial(loss_terms, z_loss=settings.z_loss_multiplier))
+    terms = Terms(*found(logits, batch.targets, batch.target_segments))
     return _weighed(terms, settings)
 
 
@@ -109,7 +112,7 @@ def tiled_objective(
 ) -> tuple[jax.Array, Terms]:
     """`objective` of the logits head(weights, hidden), of which only one tile's exist at a time."""
     tiling = Tiling(settings.num_vocab_tiling, settings.z_loss_multiplier, settings.vocab_tiling_gradients)
-    terms = tiled_loss_terms(head, tiling, weights, hidden, batch.targets, batch.target_segments)
+    terms = summed(partial(tiled_loss_terms, head, tiling))(weights, hidden, batch.targets, batch.target_segments)
     return _weighed(Terms(*terms), settings)
 
 

@@ -147,6 +147,16 @@ FAULTS = (
         scenarios=(("collectives", "untied"), ("collectives", "accumulated")),
     ),
     Fault(
+        id="explicit_axes_of_size_one",
+        title="activations are brought to the rules as they are, axes of size 1 included: types do not go together",
+        source="B32",
+        channel="outputs",
+        module="*ShardingTypeError*",
+        expect="error",
+        edits=(Edit("impl/nnx/activations.py", "if mesh.shape[axis] > 1)", "if mesh.shape[axis])"),),
+        scenarios=(("sharded_train", "explicit"),),
+    ),
+    Fault(
         id="both_share_rows_twice",
         title="both sides hand every part of the data axis the rows of the first",
         source="C2",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.proving import proofs
 from harness.registry import load_pair
+from impl.config import ConfigError
 from impl.params import draw
+from impl.sharding.axes import check_typed
 from impl.sharding.default import DEFAULT
 from impl.sharding.plan import Plan
 from impl.tiny import family
@@ -18,6 +22,7 @@ SETTINGS = {
     "config": family("gemma2", vocab_size=260, num_decoder_layers=1),
     "train": TrainSettings(num_vocab_tiling=4),
     "plan": PLAN,
+    "rows": 4,
 }
 
 LEAVES = draw(SETTINGS["config"], 0)
@@ -42,7 +47,26 @@ def test_activations_under_another_rule_change_no_value_and_are_seen():
     rules = tuple((name, () if name == "activation_embed" else axes) for name, axes in DEFAULT.logical)
     found = step(plan=replace(PLAN, rules=replace(DEFAULT, logical=rules))).proof
     assert found.proved
-    assert {mark.type for mark in found.constraints} == {"f32[3,24,20]"}
+    assert {mark.type for mark in found.constraints} == {"f32[4,24,20]"}
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_explicit_axes_go_through_the_whole_step_and_every_type_is_compared(scan):
+    config = family("gemma2", vocab_size=260, num_decoder_layers=2, scan_layers=scan)
+    explicit = {"config": config, "plan": replace(PLAN, zero=0, axis_types="explicit")}
+    *_, found = proofs((PAIR.sides["linen"], PAIR.sides["nnx"]), (SETTINGS | explicit,) * 2, "sharded_train")
+    assert found.proof.proved
+    assert (found.proof.constraints, found.proof.barriers) == ((), ())
+    assert str(found.lowered[1].ir).count("sdy.sharding_constraint") > 500
+
+
+def test_what_explicit_axes_do_not_go_through_is_refused_by_name():
+    plan = Plan(mesh={"context": 2, "data": 2}, axis_types="explicit", zero=1)
+    message = "does not go through biases, ZeRO-1, positions or layers that are split: choose 'boundary'"
+    with pytest.raises(ConfigError, match=message):
+        check_typed(family("fused"), plan)
+    check_typed(family("fused"), replace(plan, axis_types="boundary"))
+    check_typed(family("qwen3"), replace(PLAN, zero=0, axis_types="explicit"))
 
 
 def test_slots_that_are_split_on_one_side_only_are_seen():
