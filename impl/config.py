@@ -81,6 +81,7 @@ class ModelConfig(Mixture, Latent, Prediction):
     scan_layers: bool = False
     param_scan_axis: int = 1
     remat_policy: str = "none"
+    parameter_memory_host_offload: bool = later(False)
     max_target_length: int = 24
     max_prefill_predict_length: int = 8
     pure_nnx: bool = True

@@ -8,6 +8,7 @@ from impl import quantization
 from impl.latent import latent_problems
 from impl.math.gates import ACTIVATIONS
 from impl.prediction import prediction_problems
+from impl.sharding.memory import offload_problems
 
 if TYPE_CHECKING:
     from impl.config import ModelConfig
@@ -34,6 +35,7 @@ def problems(config: ModelConfig) -> list[str]:
     """Every reason for which `config` cannot be built, each a sentence with the values and the cure."""
     found = [*_size_problems(config), *_choice_problems(config), *_combination_problems(config)]
     found += [*quantization.problems(config), *latent_problems(config), *prediction_problems(config)]
+    found += offload_problems(config)
     if config.quantization and config.decoder_block in MIXED:
         found.append(
             f"quantization={config.quantization!r} with decoder_block={config.decoder_block!r}: experts are not "

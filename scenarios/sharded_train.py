@@ -21,6 +21,11 @@ SCENARIO = Scenario(
         },
         "boundary": {"plan": Plan(mesh={"context": 2, "fsdp": 2, "tensor": 2}, axis_types="boundary")},
         "context": {"plan": Plan(mesh={"context": 2, "fsdp": 2})},
+        "offloaded": {
+            "config": family("llama2", vocab_size=260, num_decoder_layers=1, parameter_memory_host_offload=True),
+            "plan": Plan(mesh={"fsdp": 2, "tensor": 2}),
+            "train": TrainSettings(adam_eps=1e-4, num_vocab_tiling=4, gradient_accumulation_steps=2),
+        },
         "zero-accumulated": {
             "config": family("qwen3", vocab_size=260, scan_layers=True),
             "plan": Plan(mesh={"data": 2, "fsdp": 2, "tensor": 2}, zero=1),
@@ -30,5 +35,5 @@ SCENARIO = Scenario(
     devices=8,
     gibibytes=4.0,
     quick=("zero-accumulated",),
-    faults=("spread_accumulation_mean_of_means", "explicit_axes_of_size_one"),
+    faults=("spread_accumulation_mean_of_means", "explicit_axes_of_size_one", "offload_misses_a_norm"),
 )

@@ -26,6 +26,10 @@ SCENARIO = Scenario(
             "plan": ZERO,
             "train": TrainSettings(gradient_accumulation_steps=2),
         },
+        "offloaded": {
+            "config": family("qwen3", vocab_size=260, parameter_memory_host_offload=True),
+            "plan": Plan(mesh={"fsdp": 2, "tensor": 2}),
+        },
     },
     devices=8,
     gibibytes=4.0,

@@ -13,6 +13,7 @@ from impl.math.attention import attend
 from impl.math.masks import cached_mask, training_mask
 from impl.math.rope import rotate
 from impl.serving import kv
+from impl.sharding.memory import fetching
 
 __all__ = ["Attention", "KVCache"]
 
@@ -86,7 +87,7 @@ class Attention(nn.Module):
         """Heads [B, T, H, D], each normed by itself; olmo3 norms all of a place together."""
         config = self.config
         dtypes = jnp.dtype(config.dtype), jnp.dtype(config.weight_dtype)
-        norm = RMSNorm(*dtypes, config.normalization_layer_epsilon, config.norm_offset, name=name)
+        norm = RMSNorm(*dtypes, config.normalization_layer_epsilon, config.norm_offset, fetching(config), name=name)
         together = config.decoder_block == "olmo3"
         return norm(heads.reshape(*heads.shape[:2], -1)).reshape(heads.shape) if together else norm(heads)
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 
 from impl import initializers
 from impl.config import ModelConfig
@@ -16,37 +17,41 @@ from impl.math.gates import gate
 from impl.math.norm import apply_scale
 from impl.params import input_projections
 from impl.sharding.axes import beside, dot_general
+from impl.sharding.memory import fetching, kept, on_device
 
-__all__ = ["LayerNorm", "Mlp", "Named", "RMSNorm", "block_norm", "boxed", "dense", "dropout"]
+__all__ = ["LayerNorm", "Mlp", "Named", "RMSNorm", "block_norm", "boxed", "dense", "dropout", "promotion"]
 
 
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last axis [..., E], computed in float32, result in `dtype`.
 
     Flax normalises; the scale is ours because Flax offers no offset and, in bfloat16, Linen and NNX multiply by it in
-    different dtypes. The scale is cast to `dtype`, `offset` is added, then it multiplies.
+    different dtypes. The scale is cast to `dtype`, `offset` is added, then it multiplies. fetch: what is done to the
+    scale before that.
     """
 
     dtype: jnp.dtype
     weight_dtype: jnp.dtype
     epsilon: float = 1e-6
     offset: float = 0.0
+    fetch: Callable[[Any], Any] = kept
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         first = nn.initializers.ones if self.offset == 0.0 else nn.initializers.zeros
         scale = self.param("scale", nn.with_logical_partitioning(first, ("norm",)), x.shape[-1:], self.weight_dtype)
         normalised = nn.RMSNorm(epsilon=self.epsilon, dtype=self.dtype, use_scale=False, name="normalise")(x)
-        return apply_scale(normalised, beside(scale, normalised), offset=self.offset, dtype=self.dtype)
+        return apply_scale(normalised, beside(self.fetch(scale), normalised), offset=self.offset, dtype=self.dtype)
 
 
 class LayerNorm(nn.Module):
-    """Mean and variance norm over the last axis [..., E] with scale offset and bias; dtypes as in RMSNorm."""
+    """Mean and variance norm over the last axis [..., E] with scale offset and bias; the rest as in RMSNorm."""
 
     dtype: jnp.dtype
     weight_dtype: jnp.dtype
     epsilon: float = 1e-6
     offset: float = 1.0
+    fetch: Callable[[Any], Any] = kept
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -62,9 +67,8 @@ class LayerNorm(nn.Module):
             use_fast_variance=False,
             name="normalise",
         )(x)
-        return apply_scale(normalised, beside(scale, normalised), offset=self.offset, dtype=self.dtype) + bias.astype(
-            self.dtype
-        )
+        scaled = apply_scale(normalised, beside(self.fetch(scale), normalised), offset=self.offset, dtype=self.dtype)
+        return scaled + self.fetch(bias).astype(self.dtype)
 
 
 def block_norm(config: ModelConfig, name: str, epsilon: float) -> nn.Module:
@@ -75,6 +79,7 @@ def block_norm(config: ModelConfig, name: str, epsilon: float) -> nn.Module:
         weight_dtype=jnp.dtype(config.weight_dtype),
         epsilon=epsilon,
         offset=config.norm_offset,
+        fetch=fetching(config),
         name=name,
     )
 
@@ -114,6 +119,7 @@ def dense(
         param_dtype=jnp.dtype(config.weight_dtype),
         kernel_init=boxed(first, axes),
         bias_init=boxed(nn.initializers.zeros, axes[contracted:]),
+        promote_dtype=promotion(config),
         dot_general_cls=fp8.dot(config, axes) or _product,
         name=name,
     )
@@ -122,6 +128,15 @@ def dense(
 def _product() -> Callable[..., jax.Array]:
     """The product of a projection that is not quantised."""
     return dot_general
+
+
+def promotion(config: ModelConfig) -> Callable[..., Any]:
+    """How a layer of Flax's brings its arguments and parameters to one dtype, and to the device before that."""
+    return _fetched if config.parameter_memory_host_offload else promote_dtype
+
+
+def _fetched(*leaves: Any, **options: Any) -> Any:
+    return promote_dtype(*on_device(leaves), **options)
 
 
 def dropout(config: ModelConfig, name: str) -> nn.Dropout:

@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax.sharding import NamedSharding
 
 from impl.config import ModelConfig
-from impl.linen.sharding import named_shardings
+from impl.linen.sharding import state_shardings
 from impl.linen.staging import staged, state_name
 from impl.linen.state import abstract_state
 from impl.linen.train import train_step
@@ -22,7 +22,7 @@ from impl.sharding.axes import check_typed, larger, typed, within
 from impl.sharding.mesh import abstract_mesh, device_mesh
 from impl.sharding.placement import Placement, placements
 from impl.sharding.plan import Plan
-from impl.sharding.staging import spread, state_shardings
+from impl.sharding.staging import entering, spread
 from impl.sharding.zero import over_data
 from impl.staging import Labels, Staged
 from impl.staging import named as by_name
@@ -44,7 +44,7 @@ class ShardedTrainer(Trainer):
         self.plan = plan
         self.mesh = device_mesh(plan.mesh, plan.rules, plan.axis_types)
         self._boxed = abstract_state(self.model(config), optimizer(settings), config)
-        named = named_shardings(self._boxed, self.mesh, plan.rules)
+        named = state_shardings(self._boxed, self.mesh, plan.rules, config)
         slots = named.opt_state
         if plan.zero:
             slots = jax.tree.map(lambda s, x: over_data(s, x.shape), slots, self.state.opt_state)
@@ -73,7 +73,7 @@ class ShardedTrainer(Trainer):
         mesh = abstract_mesh(plan.mesh, plan.rules)
         parts = staged(partial(cls.model, mesh=mesh), cls.layout, config, settings, rows)
         batch = nn.logical_to_mesh_axes(plan.rules.batch, plan.rules.logical)
-        shardings = state_shardings(cls.placements(config, settings, mesh, plan.rules), mesh, plan, batch)
+        shardings = entering(cls.placements(config, settings, mesh, plan.rules), mesh, plan, batch)
         return spread(parts, shardings, lambda: nn.logical_axis_rules(plan.rules.logical), plan)
 
     @contextlib.contextmanager

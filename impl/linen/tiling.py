@@ -11,6 +11,7 @@ from flax import linen as nn
 from impl.config import ConfigError, ModelConfig
 from impl.linen.activations import constrained
 from impl.sharding.activations import gathered
+from impl.sharding.memory import fetching
 from impl.training.auxiliary import collected
 from impl.training.objective import Batch, Shares, Terms, tiled_objective, with_auxiliary
 from impl.training.settings import TrainSettings
@@ -49,7 +50,8 @@ def tiled_loss(
         inputs, keys = (batch.tokens, batch.positions, batch.segment_ids), {"dropout": key}
         hidden, sown = model.apply(params, *inputs, rngs=keys, mutable=["intermediates"], method="hidden")
         # Gathered here, once for the tiles of both passes.
-        weights = jax.tree.map(lambda leaf: constrained(leaf, names, model.mesh), head_params(params, config))
+        weights = fetching(config)(head_params(params, config))
+        weights = jax.tree.map(lambda leaf: constrained(leaf, names, model.mesh), weights)
         value, terms = tiled_objective(head, weights, hidden, batch, settings)
         return with_auxiliary(value, terms, collected(flat(sown.get("intermediates", {})), config), shares)
 

@@ -18,6 +18,7 @@ from impl.linen.sown import passed
 from impl.linen.tiling import tiled_loss
 from impl.math.accumulation import strided
 from impl.math.precision import full
+from impl.sharding.memory import fetched, on_device, returned
 from impl.statistics import accumulated
 from impl.training.auxiliary import blank, moved_biases
 from impl.training.clip import clipped_heads
@@ -54,6 +55,7 @@ def grad_fn(model: nn.Module, settings: TrainSettings, config: ModelConfig) -> G
 
     tiled = settings.num_vocab_tiling > 1
     differentiate = jax.grad(tiled_loss(model, settings, config) if tiled else loss, has_aux=True)
+    differentiate = fetched(differentiate, config)
     if settings.gradient_accumulation_steps > 1:
         return _accumulated(differentiate, settings, config)
 
@@ -100,6 +102,9 @@ def train_step(
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         grads, terms = gradients(state.params, batch, jax.random.fold_in(key, state.step))
+        before = state.params
+        if config.parameter_memory_host_offload:
+            state = state.replace(params=on_device(before))
         raw_norm = global_norm(grads["params"])
         # What stands for the gradient of a statistic is its next value: only parameters are measured and clipped.
         trained = clipped(grads["params"], raw_norm, settings)
@@ -110,6 +115,8 @@ def train_step(
             state = state.replace(params=clipped_heads(state.params, terms.aux[PEAKS], config))
         params = state.params["params"]
         norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(trained), "param_norm": global_norm(params)}
+        if config.parameter_memory_host_offload:
+            state = state.replace(params=returned(state.params, before))
         return state, metrics(terms, norms, settings)
 
     return step

@@ -12,7 +12,7 @@ from impl.config import ModelConfig
 from impl.head import finish, rounded_table
 from impl.linen.activations import constrained
 from impl.linen.blocks import BLOCK_CLASSES, Cycle
-from impl.linen.layers import block_norm, dense, dropout
+from impl.linen.layers import block_norm, dense, dropout, promotion
 from impl.linen.mtp import MtpBlock
 from impl.math.head import tied_logits
 from impl.serving.kv import Mode
@@ -181,6 +181,7 @@ def embed(config: ModelConfig, name: str, rows: int) -> nn.Embed:
         features=config.emb_dim,
         dtype=jnp.dtype(config.dtype),
         param_dtype=jnp.dtype(config.weight_dtype),
+        promote_dtype=promotion(config),
         embedding_init=nn.with_logical_partitioning(initializers.embedding(), ("vocab", "embed_vocab")),
         name=name,
     )

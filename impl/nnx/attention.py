@@ -13,6 +13,7 @@ from impl.math.masks import cached_mask, training_mask
 from impl.math.rope import rotate
 from impl.nnx.layers import RMSNorm, dense, partitioned
 from impl.serving import kv
+from impl.sharding.memory import fetching
 
 __all__ = ["Attention", "KVCache"]
 
@@ -88,7 +89,7 @@ class Attention(nnx.Module):
     def _norm(self, heads: int, rngs: nnx.Rngs) -> RMSNorm:
         """Of each head by itself; olmo3 norms all heads of a place together."""
         config = self.config
-        return RMSNorm(
+        norm = RMSNorm(
             config.head_dim * (heads if config.decoder_block == "olmo3" else 1),
             dtype=jnp.dtype(config.dtype),
             weight_dtype=jnp.dtype(config.weight_dtype),
@@ -96,6 +97,8 @@ class Attention(nnx.Module):
             offset=config.norm_offset,
             rngs=rngs,
         )
+        norm.fetch = fetching(config)
+        return norm
 
     def _normed(self, norm: RMSNorm, heads: jax.Array) -> jax.Array:
         """Heads [B, T, H, D] through `norm`."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype
 
 from impl import initializers
 from impl.config import ModelConfig
@@ -15,8 +17,9 @@ from impl.math.norm import apply_scale
 from impl.nnx import fp8
 from impl.params import input_projections
 from impl.sharding.axes import beside, dot_general
+from impl.sharding.memory import fetching, kept, on_device
 
-__all__ = ["LayerNorm", "Mlp", "RMSNorm", "block_norm", "dense", "dropout", "partitioned"]
+__all__ = ["LayerNorm", "Mlp", "RMSNorm", "block_norm", "dense", "dropout", "partitioned", "promotion"]
 
 
 def partitioned(axes: tuple[str | None, ...]) -> dict[str, Any]:
@@ -32,8 +35,11 @@ class RMSNorm(nnx.Module):
     """Root-mean-square norm over the last axis [..., E], computed in float32, result in `dtype`.
 
     Flax normalises; the scale is ours because Flax offers no offset and, in bfloat16, Linen and NNX multiply by it in
-    different dtypes. The scale is cast to `dtype`, `offset` is added, then it multiplies.
+    different dtypes. The scale is cast to `dtype`, `offset` is added, then it multiplies. fetch: what is done to the
+    scale before that.
     """
+
+    fetch: Callable[[Any], Any] = staticmethod(kept)
 
     def __init__(
         self,
@@ -51,12 +57,14 @@ class RMSNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         normalised = self.normalise(x)
-        scale = beside(self.scale[...], normalised)
+        scale = beside(self.fetch(self.scale[...]), normalised)
         return apply_scale(normalised, scale, offset=self.offset, dtype=self.dtype)
 
 
 class LayerNorm(nnx.Module):
-    """Mean and variance norm over the last axis [..., E] with scale offset and bias; dtypes as in RMSNorm."""
+    """Mean and variance norm over the last axis [..., E] with scale offset and bias; the rest as in RMSNorm."""
+
+    fetch: Callable[[Any], Any] = staticmethod(kept)
 
     def __init__(
         self,
@@ -83,15 +91,15 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         normalised = self.normalise(x)
-        scale = beside(self.scale[...], normalised)
+        scale = beside(self.fetch(self.scale[...]), normalised)
         scaled = apply_scale(normalised, scale, offset=self.offset, dtype=self.dtype)
-        return scaled + self.bias[...].astype(self.dtype)
+        return scaled + self.fetch(self.bias[...]).astype(self.dtype)
 
 
 def block_norm(config: ModelConfig, epsilon: float, rngs: nnx.Rngs) -> nnx.Module:
     """The norm that `config`'s decoder uses."""
     kind = LayerNorm if config.decoder_block == "gpt3" else RMSNorm
-    return kind(
+    norm = kind(
         config.emb_dim,
         dtype=jnp.dtype(config.dtype),
         weight_dtype=jnp.dtype(config.weight_dtype),
@@ -99,6 +107,8 @@ def block_norm(config: ModelConfig, epsilon: float, rngs: nnx.Rngs) -> nnx.Modul
         offset=config.norm_offset,
         rngs=rngs,
     )
+    norm.fetch = fetching(config)
+    return norm
 
 
 def dense(
@@ -121,9 +131,19 @@ def dense(
         kernel_init=first,
         kernel_metadata=partitioned(axes),
         bias_metadata=partitioned(axes[len(inputs) :]),
+        promote_dtype=promotion(config),
         dot_general=fp8.dot(config, axes) or dot_general,
         rngs=rngs,
     )
+
+
+def promotion(config: ModelConfig) -> Callable[..., Any]:
+    """How a layer of Flax's brings its arguments and parameters to one dtype, and to the device before that."""
+    return _fetched if config.parameter_memory_host_offload else promote_dtype
+
+
+def _fetched(leaves: Any, **options: Any) -> Any:
+    return promote_dtype(on_device(leaves), **options)
 
 
 def dropout(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Dropout:

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import NamedSharding
 
 from impl.config import ModelConfig
-from impl.nnx.sharding import named_shardings, spec_of, without_streams
+from impl.nnx.sharding import spec_of, state_shardings, without_streams
 from impl.nnx.staging import state_name
 from impl.nnx.state import logical_axes, state_paths
 from impl.nnx.train import on_leaves, train_step
@@ -21,7 +21,7 @@ from impl.sharding.axes import check_typed, larger, typed, within
 from impl.sharding.mesh import abstract_mesh, device_mesh
 from impl.sharding.placement import Placement, placements
 from impl.sharding.plan import Plan
-from impl.sharding.staging import spread, state_shardings
+from impl.sharding.staging import entering, spread
 from impl.sharding.zero import over_data
 from impl.staging import Labels, Staged
 from impl.training.objective import Batch
@@ -39,7 +39,7 @@ class ShardedTrainer(Trainer):
         super().__init__(config, settings, weights, seed)
         self.plan = plan
         self.mesh = device_mesh(plan.mesh, plan.rules, plan.axis_types)
-        shardings = named_shardings(self.state, self.mesh, plan.rules)
+        shardings = state_shardings(self.state, self.mesh, plan.rules, config)
         if plan.zero:
             shardings = jax.tree.map(_split_slot, shardings, self.state, is_leaf=_is_variable)
         leaves = jax.tree.leaves(shardings)
@@ -64,7 +64,7 @@ class ShardedTrainer(Trainer):
         check_typed(config, plan)
         mesh = abstract_mesh(plan.mesh, plan.rules)
         parts, batch = cls.staged(config, settings, rows), spec_of(plan.rules.batch, plan.rules)
-        shardings = state_shardings(cls.placements(config, settings, mesh, plan.rules), mesh, plan, batch)
+        shardings = entering(cls.placements(config, settings, mesh, plan.rules), mesh, plan, batch)
         return spread(parts, shardings, lambda: nnx.logical_axis_rules(plan.rules.logical), plan)
 
     @contextlib.contextmanager

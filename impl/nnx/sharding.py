@@ -18,6 +18,7 @@ from impl.config import ModelConfig
 from impl.names import addresses
 from impl.nnx.staging import STREAMS, state_name
 from impl.nnx.state import abstract_state, logical_axes, state_paths
+from impl.sharding.memory import hosted
 from impl.sharding.placement import Placement, placements
 from impl.sharding.rules import Rules, assigned
 from impl.staging import Labels
@@ -25,7 +26,7 @@ from impl.statistics import statistic_addresses
 from impl.training.optimizers import optimizer
 from impl.training.settings import TrainSettings
 
-__all__ = ["named_shardings", "spec_of", "state_placements", "without_streams"]
+__all__ = ["named_shardings", "spec_of", "state_placements", "state_shardings", "without_streams"]
 
 
 Path = tuple[str, ...]
@@ -40,7 +41,22 @@ def named_shardings(state: nnx.State, mesh: Mesh | AbstractMesh, rules: Rules) -
             spec = nnx.get_partition_spec(variable).get_value()
         return variable.replace(NamedSharding(mesh, spec))
 
-    return jax.tree.map(sharded, state, is_leaf=lambda node: isinstance(node, nnx.Variable))
+    return jax.tree.map(sharded, state, is_leaf=_is_variable)
+
+
+def state_shardings(state: nnx.State, mesh: Mesh | AbstractMesh, rules: Rules, config: ModelConfig) -> nnx.State:
+    """A train state's `named_shardings`; parameters may be meant for the host's memory."""
+    found = named_shardings(state, mesh, rules)
+    return jax.tree.map(_hosted, found, is_leaf=_is_variable) if config.parameter_memory_host_offload else found
+
+
+def _is_variable(node: Any) -> bool:
+    return isinstance(node, nnx.Variable)
+
+
+def _hosted(variable: nnx.Variable) -> nnx.Variable:
+    """A parameter's sharding in the host's memory; any other Variable's as it is."""
+    return variable.replace(hosted(variable.get_value())) if isinstance(variable, nnx.Param) else variable
 
 
 def spec_of(names: tuple[str, ...], rules: Rules) -> PartitionSpec:
@@ -69,5 +85,5 @@ def state_placements(
     state = nnx.state(abstract_state(build, optimizer(settings), config))
     name = state_name(Labels({**addresses(config, layout), **statistic_addresses(config, layout)}))
 
-    shardings = without_streams(state_paths(named_shardings(state, mesh, rules)), name)
+    shardings = without_streams(state_paths(state_shardings(state, mesh, rules, config)), name)
     return placements(without_streams(state_paths(state), name), without_streams(logical_axes(state), name), shardings)

@@ -14,6 +14,7 @@ from impl.nnx.fp8 import DIFFERENTIATED
 from impl.nnx.state import captured
 from impl.nnx.transformer import logits
 from impl.sharding.activations import gathered
+from impl.sharding.memory import fetching
 from impl.training.auxiliary import collected
 from impl.training.objective import Batch, Shares, Terms, tiled_objective, with_auxiliary
 from impl.training.settings import TrainSettings
@@ -41,6 +42,7 @@ def tiled_loss(
         # The head alone is taken apart: its weights are handed over, and nothing traced is closed over.
         config, (head_def, weights) = model.config, nnx.split(model.head_module)
         # Gathered here, once for the tiles of both passes.
+        weights = fetching(config)(weights)
         weights = jax.tree.map(_gathered, weights, is_leaf=lambda node: isinstance(node, nnx.Variable))
 
         def head(weights: nnx.State, hidden: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from impl.math.precision import full
 from impl.nnx.fp8 import DIFFERENTIATED, Overwritten
 from impl.nnx.sown import passed
 from impl.nnx.tiling import tiled_loss
+from impl.sharding.memory import fetched, on_device, returned
 from impl.statistics import accumulated
 from impl.training.auxiliary import blank, moved_biases
 from impl.training.clip import clipped_heads
@@ -49,6 +50,7 @@ def grads_of(model: nnx.Module, batch: Batch, settings: TrainSettings) -> tuple[
     check_predictable(model, model.config, settings)
     shares, tiled = auxiliary_shares(batch, settings, model.config), settings.num_vocab_tiling > 1
     differentiate = jax.grad((tiled_loss if tiled else _loss)(graphdef, settings, shares), has_aux=True)
+    differentiate = fetched(differentiate, model.config)
     if settings.gradient_accumulation_steps == 1:
         grads, (terms, rest) = differentiate(params, rest, batch)
         grads, rest = _apart(grads, rest)
@@ -124,6 +126,9 @@ def train_step(
         else:
             train_state.model.eval()
         grads, terms = grads_of(train_state.model, batch, settings)
+        before = nnx.state(train_state.model, nnx.Param)
+        if config.parameter_memory_host_offload:
+            nnx.update(train_state.model, on_device(before))
         raw_norm = global_norm(grads)
         grads = clipped(grads, raw_norm, settings)
         train_state.apply_gradients(grads)
@@ -133,6 +138,8 @@ def train_step(
             _rewrite(train_state.model, clipped_heads, terms.aux[PEAKS])
         params = nnx.state(train_state.model, nnx.Param)
         norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(grads), "param_norm": global_norm(params)}
+        if config.parameter_memory_host_offload:
+            nnx.update(train_state.model, returned(params, before))
         return nnx.state(train_state, nnx.Not(nnx.Intermediate)), metrics(terms, norms, settings)
 
     return step

@@ -16,7 +16,7 @@ from impl.math.head import tied_logits
 from impl.nnx.activations import constrained
 from impl.nnx.blocks import BLOCK_CLASSES, Cycle
 from impl.nnx.fp8 import DIFFERENTIATED, Overwritten
-from impl.nnx.layers import block_norm, dense, dropout, partitioned
+from impl.nnx.layers import block_norm, dense, dropout, partitioned, promotion
 from impl.nnx.mtp import MtpBlock
 from impl.serving.kv import Mode
 from impl.sharding.activations import HIDDEN, LOGITS
@@ -237,6 +237,7 @@ def embed(config: ModelConfig, rows: int, rngs: nnx.Rngs) -> nnx.Embed:
         config.emb_dim,
         dtype=jnp.dtype(config.dtype),
         param_dtype=jnp.dtype(config.weight_dtype),
+        promote_dtype=promotion(config),
         embedding_init=initializers.embedding(),
         embedding_metadata=partitioned(("vocab", "embed_vocab")),
         rngs=rngs,

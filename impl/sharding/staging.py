@@ -15,13 +15,13 @@ from impl.sharding.plan import Plan
 from impl.sharding.zero import over_data
 from impl.staging import Staged
 
-__all__ = ["spread", "state_shardings"]
+__all__ = ["entering", "spread"]
 
 Values = dict[str, Any]
 BATCH, UPDATED = "batch/", "updates/"
 
 
-def state_shardings(
+def entering(
     placed: Mapping[str, Placement], mesh: AbstractMesh, plan: Plan, rows: PartitionSpec
 ) -> dict[str, NamedSharding]:
     """The sharding of what enters a step by name: leaves of the state where they are `placed`, slots as ZeRO-1 says.

@@ -7,9 +7,9 @@ __all__ = ["FAULTS"]
 LINEN, NNX = "impl/linen/sharding.py", "impl/nnx/sharding.py"
 ON_MESH, LINEN_ON_MESH = "impl/nnx/sharded.py", "impl/linen/sharded.py"
 STACKED = "        return variable.replace(NamedSharding(mesh, spec))"
-STEP = "            return super().step(batch)"
+STEP = "            return super().step(jax.device_put(batch, self.batch_sharding))"
 ROWS = 'field[[row % (len(field) // self.mesh.shape["data"]) for row in range(len(field))]]'
-SHARED = STEP.replace("step(batch)", f"step(Batch(*[{ROWS} for field in batch]))")
+SHARED = f"            batch = Batch(*[{ROWS} for field in batch])\n{STEP}"
 
 SCAN1, SCAN0 = ("shardings", "fsdp-tensor-scan1"), ("shardings", "transposed-scan0")
 ZERO = ("shardings", "zero-accumulated")
@@ -155,6 +155,23 @@ FAULTS = (
         expect="error",
         edits=(Edit("impl/nnx/activations.py", "if mesh.shape[axis] > 1)", "if mesh.shape[axis])"),),
         scenarios=(("sharded_train", "explicit"),),
+    ),
+    Fault(
+        id="offload_misses_a_norm",
+        title="parameters are on the host, and one norm does not fetch its scale",
+        source="B52",
+        channel="outputs",
+        module="*memory_space of all inputs*",
+        expect="error",
+        edits=(
+            Edit(
+                "impl/nnx/blocks.py",
+                "self.pre_self_attention_layer_norm = block_norm(config, epsilon, rngs)",
+                "there = config.overriding({'parameter_memory_host_offload': False})\n"
+                "        self.pre_self_attention_layer_norm = block_norm(there, epsilon, rngs)",
+            ),
+        ),
+        scenarios=(("sharded_train", "offloaded"),),
     ),
     Fault(
         id="both_share_rows_twice",
