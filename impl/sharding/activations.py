@@ -40,7 +40,8 @@ def held(jaxpr: Any) -> tuple[str, ...]:
     for equation in _equations(jaxpr):
         if equation.primitive.name in _HELD:
             value, sharding = equation.invars[0].aval, equation.params[_HELD[equation.primitive.name]]
-            found.append(f"{value.str_short()} {_axes(sharding, value.ndim)}")
+            if value.ndim:  # A scalar is whole on every device, whatever is said of it.
+                found.append(f"{value.str_short()} {_axes(sharding, value.ndim)}")
     return tuple(found)
 
 
