@@ -45,7 +45,7 @@ NORMS = (
         source="FM08",
         channel="loss",
         module=f"{FIRST}/pre_self_attention_norm",
-        edits=(Edit(LAYERS, "return scaled + self.bias[...].astype(self.dtype)", "return scaled"),),
+        edits=(Edit(LAYERS, "return scaled + self.fetch(self.bias[...]).astype(self.dtype)", "return scaled"),),
         scenarios=(("train_step", "gpt3-scan0"),),
     ),
     Fault(
