@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
+from harness.graph.proof import prove
 from harness.proving import proofs
+from harness.recorder import lower
 from harness.registry import load_pair
 from impl.config import ConfigError
 from impl.params import draw
@@ -74,3 +79,24 @@ def test_slots_that_are_split_on_one_side_only_are_seen():
     assert found.proved
     assert {mark.program for mark in found.constraints} == {0, 1}
     assert all(mark.instead and mark.instead != mark.text for mark in found.constraints)
+
+
+def test_bodies_of_shard_map_are_equal_only_if_they_say_the_same_of_the_same_devices():
+    mesh = AbstractMesh((2, 2), ("rows", "words"), axis_types=(AxisType.Auto,) * 2)
+
+    def summed(axis, factor):
+        def run(x):
+            body = jax.shard_map(
+                lambda part: jax.lax.psum(part * factor, axis),
+                mesh=mesh,
+                in_specs=PartitionSpec("rows", "words"),
+                out_specs=PartitionSpec(*(None if name == axis else name for name in ("rows", "words"))),
+            )
+            return {"y": jnp.sum(body(x["x"]))}
+
+        return lower(run, ({"x": jax.ShapeDtypeStruct((4, 6), "float32")},))
+
+    first = summed("rows", 3.0)
+    assert prove(first, summed("rows", 3.0)).proved
+    assert not prove(first, summed("rows", 2.0)).proved
+    assert not prove(first, summed("words", 3.0)).proved
