@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from impl.checkpoint.canonical import Canonical, canonicalise, split_name
-from impl.checkpoint.dialect import Dialect
-from impl.checkpoint.layers import ROOT, describe
-from impl.checkpoint.leaf import bytes_of, dtype_of, shape_of, show
-from impl.checkpoint.location import locate
-from impl.checkpoint.slots import disagreements, misnoted
-from impl.checkpoint.source import open_source, specs_of
-from impl.checkpoint.tree import sort_key
+from impl.checkpoint.dialects.canonical import Canonical, canonicalise, split_name
+from impl.checkpoint.dialects.dialect import Dialect
+from impl.checkpoint.dialects.layers import ROOT, describe
+from impl.checkpoint.dialects.slots import disagreements, misnoted
+from impl.checkpoint.leaves.leaf import bytes_of, dtype_of, shape_of, show
+from impl.checkpoint.leaves.tree import sort_key
+from impl.checkpoint.storage.location import locate
+from impl.checkpoint.storage.source import open_source, specs_of
 
 __all__ = ["Inspection", "TreeRow", "inspect"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from impl.checkpoint.checking import ChecksumReport
-from impl.checkpoint.conversion import ConversionReport
-from impl.checkpoint.differences import CheckpointComparison
+from impl.checkpoint.checksums.checking import ChecksumReport
+from impl.checkpoint.comparison.differences import CheckpointComparison
+from impl.checkpoint.conversion.convert import ConversionReport
+from impl.checkpoint.conversion.transfer import Transfer
 from impl.checkpoint.inspection import Inspection
-from impl.checkpoint.transfer import Transfer
 
 __all__ = ["as_data", "conversion_text", "inspection_text"]
 

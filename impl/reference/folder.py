@@ -16,12 +16,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from impl.checkpoint.canonical import canonicalise
-from impl.checkpoint.cycles import numbering
+from impl.checkpoint.dialects.canonical import canonicalise
+from impl.checkpoint.dialects.cycles import numbering
+from impl.checkpoint.dialects.layers import find_groups, settle, suffixed_names
+from impl.checkpoint.dialects.restack import unstack
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.layers import find_groups, settle, suffixed_names
-from impl.checkpoint.restack import unstack
-from impl.checkpoint.store import locate, read_arrays
+from impl.checkpoint.storage.whole_trees import locate, read_arrays
 from impl.config import ConfigError, ModelConfig
 from impl.maxtext import read
 from impl.names import BridgeError, addresses, gather

@@ -34,11 +34,22 @@ NUMPY_ONLY = (
 )
 """Rooms of the harness that judge or render: they are true whatever JAX does, so they must not load it."""
 
+CHECKPOINT_ROOMS = ("leaves", "storage", "dialects", "comparison", "checksums", "conversion", "derived")
+"""Rooms of impl.checkpoint: each may import those before it."""
+
 RULES = (
     Rule(room="impl", never=("harness", "scenarios", "examples", "tests"), because="impl stands without its verifier"),
     Rule(room="impl.linen", never=("impl.nnx", "impl.bridged"), because="the sides never see each other"),
     Rule(room="impl.nnx", never=("impl.linen", "impl.bridged"), because="the sides never see each other"),
     Rule(room="impl.math", never=("flax", "optax", "orbax"), because="the maths belongs to no framework"),
+    *(
+        Rule(
+            room=f"impl.checkpoint.{room}",
+            never=tuple(f"impl.checkpoint.{later}" for later in CHECKPOINT_ROOMS[place + 1 :]),
+            because="what lies on disk knows nothing of what is made of it",
+        )
+        for place, room in enumerate(CHECKPOINT_ROOMS)
+    ),
     Rule(
         room="harness",
         never=("impl", "scenarios", "examples", "tests"),

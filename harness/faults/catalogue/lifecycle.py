@@ -149,7 +149,7 @@ DISK = (
         expect="claim",
         edits=(
             Edit(
-                "impl/checkpoint/conversion.py",
+                "impl/checkpoint/conversion/convert.py",
                 "    changed = relayout(canonical, request.layout, request.scan_axis, request.cycle)\n",
                 "    changed = relayout(canonical, request.layout, request.scan_axis, request.cycle)\n"
                 "    changed = replace(changed, slots={**changed.slots, '0/nu': changed.slots['0/mu']})\n",

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from impl.checkpoint.index import Extent, read_index
+from impl.checkpoint.storage.index import Extent, read_index
 from tests.impl.checkpoint.saving import saved
 
 

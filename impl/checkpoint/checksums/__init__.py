@@ -1,0 +1,1 @@
+"""The manifest of digests: made, checked, and carried over a conversion."""

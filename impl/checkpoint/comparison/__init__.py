@@ -1,0 +1,1 @@
+"""Two checkpoints held against each other, leaf by leaf, by their encoded bytes first."""

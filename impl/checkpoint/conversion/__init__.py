@@ -1,0 +1,1 @@
+"""A checkpoint in another dialect or layout: planned by its index, carried out, held against the plan."""
