@@ -127,6 +127,8 @@ TAKES = "class C:\n    def m(self, a, b, c, d, e, *f, g): ...\n    def n(self, a
 FLAGS = "def f(x: bool): ...\ndef g(*, loud=False): ...\ndef _h(x: bool): ...\n"
 RECORD = "class C:\n    y: bool\n    def m(self, z=None): ..."
 LIST = "__all__ = ['a', 'C', 'gone']\ndef a(): ...\ndef b(): ...\nclass C: ..."
+(HARNESS_RULE,) = [rule for rule in imports.RULES if rule.room == "harness" and "impl" in rule.never]
+(CHECKPOINT_RULE,) = [rule for rule in imports.RULES if rule.room == "impl.checkpoint.dialects"]
 CHOICE = "import x\nif side == 'nnx': y = 1\nz = [a for a in b if a.is_linen]\nmatch c:\n    case 'linen': ...\n"
 
 
@@ -144,7 +146,15 @@ CHOICE = "import x\nif side == 'nnx': y = 1\nz = [a for a in b if a.is_linen]\nm
         (
             imports.forbidden,
             ("def f():\n    from impl import tiny", "harness.observe"),
-            [f"harness.observe imports {m}: {imports.RULES[4].because}" for m in ("impl", "impl.tiny")],
+            [f"harness.observe imports {m}: {HARNESS_RULE.because}" for m in ("impl", "impl.tiny")],
+        ),
+        (
+            imports.forbidden,
+            ("from impl.checkpoint.derived import gpt3", "impl.checkpoint.dialects.layers"),
+            [
+                f"impl.checkpoint.dialects.layers imports impl.checkpoint.derived{m}: {CHECKPOINT_RULE.because}"
+                for m in ("", ".gpt3")
+            ],
         ),
         (
             imports.forbidden,

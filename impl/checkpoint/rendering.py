@@ -9,7 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from impl.checkpoint.checksums.checking import ChecksumReport
-from impl.checkpoint.comparison.differences import CheckpointComparison
+from impl.checkpoint.comparison.differences import CheckpointComparison, LeafDifference
 from impl.checkpoint.conversion.convert import ConversionReport
 from impl.checkpoint.conversion.transfer import Transfer
 from impl.checkpoint.inspection import Inspection
@@ -28,6 +28,9 @@ def as_data(record: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, LeafDifference):  # one flat row, as readers of the JSON know it
+        row = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {**row, **row.pop("gap")}
     if dataclasses.is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

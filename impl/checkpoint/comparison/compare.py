@@ -12,7 +12,7 @@ import numpy as np
 from impl.checkpoint.comparison.alignment import aligned
 from impl.checkpoint.comparison.decoding import decoded_distances
 from impl.checkpoint.comparison.differences import CheckpointComparison, LeafDifference, Only, Terms, Values
-from impl.checkpoint.comparison.distance import Tolerance
+from impl.checkpoint.comparison.distance import Distance, Tolerance
 from impl.checkpoint.comparison.pairing import Plan, planned
 from impl.checkpoint.comparison.sharing import differing_places
 from impl.checkpoint.dialects.canonical import canonicalise
@@ -92,9 +92,7 @@ def _unequal(plan: Plan, sides: tuple[Side, Side], tolerance: Tolerance, watch: 
     suspects = [pair for pair in asked if pair.places != frozenset()]
     distances = decoded_distances(suspects, *sides, tolerance)
     found = [
-        LeafDifference(
-            part=pair.part, path=show(pair.path), reason="value", size=math.prod(pair.left.shape), **vars(gap)
-        )
+        LeafDifference(part=pair.part, path=show(pair.path), reason="value", gap=gap, size=math.prod(pair.left.shape))
         for pair in suspects
         if (gap := distances[pair.part, pair.path]).differing
     ]
@@ -106,15 +104,6 @@ def _texts(plan: Plan, sides: tuple[Side, Side]) -> list[LeafDifference]:
     for pair in plan.texts:
         left, right = sides[0].text(pair.left.source), sides[1].text(pair.right.source)
         if left != right:
-            found.append(
-                LeafDifference(
-                    part=pair.part,
-                    path=show(pair.path),
-                    reason="value",
-                    left=repr(left),
-                    right=repr(right),
-                    size=1,
-                    differing=1,
-                )
-            )
+            gap = Distance(differing=1, left=repr(left), right=repr(right))
+            found.append(LeafDifference(part=pair.part, path=show(pair.path), reason="value", gap=gap, size=1))
     return found

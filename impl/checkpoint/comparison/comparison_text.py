@@ -27,7 +27,7 @@ def comparison_text(record: CheckpointComparison) -> str:
     for title, items in (("not compared", skipped), ("notes", list(record.notes))):
         lines += [f"{title}:", *(f"  {item}" for item in items)] if items else []
     if record.differences:
-        rows = [[row.part, row.path, row.reason, row.left, row.right, *_gap(row)] for row in record.differences]
+        rows = [[row.part, row.path, row.reason, row.gap.left, row.gap.right, *_gap(row)] for row in record.differences]
         lines += ["", tabulate(rows, headers=HEADERS, tablefmt="simple", disable_numparse=True)]
     return "\n".join(lines)
 
@@ -35,8 +35,9 @@ def comparison_text(record: CheckpointComparison) -> str:
 def _gap(row: LeafDifference) -> list[Any]:
     if row.reason != "value":
         return ["-"] * 5
-    odd = [f"{row.nan} NaN"] if row.nan else []
-    odd += [f"{row.zeros} of sign of zero"] if row.zeros else []
-    count = f"{row.differing} of {row.size}" + (f" ({', '.join(odd)})" if odd else "")
-    ulp = str(row.ulp) if row.ulp >= 0 else "-"
-    return [count, f"{row.max_abs:.3g}", f"{row.max_rel:.3g}", ulp, ",".join(map(str, row.first)) or "-"]
+    gap = row.gap
+    odd = [f"{gap.nan} NaN"] if gap.nan else []
+    odd += [f"{gap.zeros} of sign of zero"] if gap.zeros else []
+    count = f"{gap.differing} of {row.size}" + (f" ({', '.join(odd)})" if odd else "")
+    ulp = str(gap.ulp) if gap.ulp >= 0 else "-"
+    return [count, f"{gap.max_abs:.3g}", f"{gap.max_rel:.3g}", ulp, ",".join(map(str, gap.first)) or "-"]

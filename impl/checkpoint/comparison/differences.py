@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from impl.checkpoint.comparison.distance import EXACT, Tolerance
+from impl.checkpoint.comparison.distance import EXACT, Distance, Tolerance
 from impl.checkpoint.dialects.dialect import Dialect
 
 __all__ = ["CheckpointComparison", "LeafDifference", "NotCompared", "Only", "Reason", "Terms", "Values"]
@@ -32,24 +32,15 @@ class Terms:
 class LeafDifference:
     """One leaf that is not the same in both. part: "weights", "slot 0/mu", "scalars", "step", "state", ...
 
-    missing: only in the left one; extra: only in the right one. left, right: what each has, in words.
-    differing, max_abs, max_rel, ulp, where, first, nan, zeros: as in Distance, for reason "value"; size: elements.
+    missing: only in the left one; extra: only in the right one. gap: what each has, in words, and for reason "value"
+    how far apart they are. size: elements that were held against each other.
     """
 
     part: str
     path: str
     reason: Reason
-    left: str
-    right: str
+    gap: Distance
     size: int = 0
-    differing: int = 0
-    max_abs: float = 0.0
-    max_rel: float = 0.0
-    ulp: int = -1
-    where: tuple[int, ...] = ()
-    first: tuple[int, ...] = ()
-    nan: int = 0
-    zeros: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

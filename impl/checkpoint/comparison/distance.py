@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-import ml_dtypes
 import numpy as np
+
+from impl.checkpoint.leaves.dtypes import is_floating
 
 __all__ = ["EXACT", "SAME", "Distance", "Tolerance", "distance", "distance_within", "merged"]
 
@@ -142,23 +143,13 @@ def _whole_gap(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64)
 
 
-def _is_float(dtype: np.dtype) -> bool:
-    if dtype.kind == "f":
-        return True
-    try:
-        ml_dtypes.finfo(dtype)
-    except (TypeError, ValueError, KeyError):
-        return False
-    return dtype.kind != "c"
-
-
 def _bytes(values: np.ndarray) -> np.ndarray:
     return values.view(np.uint8).reshape(-1, values.dtype.itemsize)
 
 
 def _steps(left: np.ndarray, right: np.ndarray) -> np.ndarray | None:
     """Gaps in units of the last place, uint64; None where the dtype has none."""
-    if not _is_float(left.dtype) or left.dtype.itemsize > 8:
+    if not is_floating(left.dtype) or left.dtype.itemsize > 8:
         return None
     one, two = _ordered(left), _ordered(right)
     return np.maximum(one, two) - np.minimum(one, two)

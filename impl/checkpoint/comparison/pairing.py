@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from impl.checkpoint.comparison.decoding import Pair
 from impl.checkpoint.comparison.differences import LeafDifference, NotCompared, Only, Reason
+from impl.checkpoint.comparison.distance import Distance
 from impl.checkpoint.dialects.canonical import Canonical
 from impl.checkpoint.leaves.leaf import Leaf, LeafSpec, Leaves, Path, dtype_of, key_impl_of, shape_of, show
 from impl.checkpoint.leaves.placed import placing
@@ -111,7 +112,8 @@ def _differences(part: str, left: Leaves, right: Leaves) -> tuple[list[LeafDiffe
                 alike.append(Pair(part=part, path=path, left=placing(one), right=placing(two)))
             continue
         reason, mine, other = texts
-        found.append(LeafDifference(part=part, path=show(path), reason=reason, left=mine, right=other))
+        gap = Distance(left=mine, right=other)
+        found.append(LeafDifference(part=part, path=show(path), reason=reason, gap=gap))
     return found, alike
 
 

@@ -19,7 +19,7 @@ from impl.checkpoint.dialects.canonical import Canonical, canonicalise
 from impl.checkpoint.dialects.dialect import LINEN, Dialect
 from impl.checkpoint.dialects.layers import ROOT, Group, describe
 from impl.checkpoint.dialects.relayout import relayout, target_dialect
-from impl.checkpoint.dialects.slots import disagreements, misnoted
+from impl.checkpoint.dialects.slots import misnoted
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaves.leaf import Leaf, LeafSpec, Leaves, Path, bytes_of
 from impl.checkpoint.leaves.tree import Flat, flatten, nest
@@ -115,8 +115,6 @@ def convert_as(request: Request, watch: Watch) -> ConversionReport:
     canonical = canonicalise(source.flat)
     dialect = target_dialect(canonical, request.to)
     changed = relayout(canonical, request.layout, request.scan_axis, request.cycle)
-    if wrong := disagreements(canonical):
-        raise CheckpointError(f"{wrong[0]}: take a whole checkpoint, nothing is dropped or made up")
     assembly = assemble(replace(changed, step=_counted(source, changed.step)), dialect)
     flat = flatten(nest(_uncounted(assembly.flat, canonical.step)))  # gaps in lists are filled, as Orbax has them
     plan = make_plan(source, flat)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.leaves.dtypes import dtype_named
 from impl.checkpoint.leaves.leaf import Empty, Leaf, LeafSpec, Path, show
 from impl.checkpoint.leaves.origin import Origin, Stack, Stored
 from impl.checkpoint.leaves.tree import Flat
@@ -130,7 +131,7 @@ def _add_array(draft: _Draft, source: Source, path: Path, leaf: LeafSpec) -> Non
 
 def _check(array: StoredArray, path: Path, leaf: LeafSpec, every_chunk: bool) -> None:
     """Raises CheckpointError where an array that was put together is not what the tree says of the leaf."""
-    if array.shape != leaf.shape or dtype_of_array(array) != np.dtype(leaf.dtype):
+    if array.shape != leaf.shape or dtype_of_array(array) != dtype_named(leaf.dtype):
         raise CheckpointError(
             f"{show(path)}: {leaf.dtype} {leaf.shape} would be stored as {array.dtype} {array.shape}: report this bug"
         )

@@ -15,10 +15,10 @@ from pathlib import Path as FilePath
 
 import numpy as np
 
-from impl.checkpoint.derived.rounding import is_floating
 from impl.checkpoint.dialects.canonical import canonicalise
 from impl.checkpoint.dialects.dialect import Dialect
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.leaves.dtypes import is_floating
 from impl.checkpoint.leaves.leaf import Leaf, Path, dtype_of, shape_of, show
 from impl.checkpoint.leaves.tree import Flat
 from impl.checkpoint.storage.location import locate

@@ -12,13 +12,13 @@ from pathlib import Path as FilePath
 
 import numpy as np
 
-from impl.checkpoint.derived.rounding import is_floating, to_bfloat16
 from impl.checkpoint.dialects.canonical import Canonical, canonicalise
 from impl.checkpoint.dialects.dialect import LINEN, Dialect
 from impl.checkpoint.dialects.kinds import AQT, in_value
 from impl.checkpoint.dialects.layers import ROOT, describe, is_array
 from impl.checkpoint.dialects.relayout import relayout
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.leaves.dtypes import is_floating, to_bfloat16
 from impl.checkpoint.leaves.leaf import Empty, KeyArray, Leaf, LeafSpec, Leaves, Path, dtype_of, show
 from impl.checkpoint.leaves.tree import Flat
 from impl.checkpoint.storage.location import locate

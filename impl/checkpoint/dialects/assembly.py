@@ -10,7 +10,7 @@ from impl.checkpoint.dialects.canonical import Canonical
 from impl.checkpoint.dialects.dialect import LINEN, Dialect
 from impl.checkpoint.dialects.kinds import in_value, inside_and_beside, place_of
 from impl.checkpoint.dialects.layers import is_array, nested_names
-from impl.checkpoint.dialects.optimizers import check_slots, is_nested, numbered_places, split_name
+from impl.checkpoint.dialects.optimizers import is_nested, numbered_places, split_name
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaves.leaf import Leaf, LeafSpec, Leaves, Path, shape_of, show
 from impl.checkpoint.leaves.tree import Flat
@@ -41,9 +41,8 @@ class Assembly:
 def assemble(canonical: Canonical, dialect: Dialect) -> Assembly:
     """`canonical` as a tree of `dialect`. Leaves are passed on as they are; only the step changes its dtype.
 
-    Raises CheckpointError for a step that does not fit the other dialect's dtype, and for slots that fit no model.
+    Raises CheckpointError for a step that does not fit the other dialect's dtype.
     """
-    check_slots(canonical.slots, canonical.scalars, canonical.weights)
     return _linen(canonical, dialect) if dialect in LINEN else _nnx(canonical, dialect)
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from impl.checkpoint.dialects.layers import is_array
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.leaves.leaf import Leaf, Leaves, Path, show
+from impl.checkpoint.leaves.leaf import Leaf, Leaves, Path
 
 __all__ = [
-    "check_slots",
     "is_nested",
     "join_name",
     "leaves_weights_out",
@@ -81,23 +79,6 @@ def leaves_weights_out(slots: Mapping[str, Leaves], scalars: Mapping[str, Leaf],
             if part == "inner_state" and not inside and join_name((*parts[:at], "losses")) not in scalars:
                 return True
     return False
-
-
-def check_slots(slots: Mapping[str, Leaves], scalars: Mapping[str, Leaf], weights: Leaves) -> None:
-    """Raises CheckpointError for a leaf that mirrors no weight, and for one that one of two twin moments lacks."""
-    tops = {path[0] for path in weights}
-    for name, leaf in scalars.items():
-        if is_array(leaf) and tops.intersection(split_name(name)[:-1]):
-            raise CheckpointError(f"opt_state/{name}: mirrors no weight: take slots and weights from one checkpoint")
-    for name, tree in slots.items():
-        twin = name[:-2] + "nu"
-        if name.rpartition("/")[2] == "mu" and twin in slots:
-            odd = min(set(tree) ^ set(slots[twin]), default=None)
-            if odd:
-                have, lack = (name, twin) if odd in tree else (twin, name)
-                raise CheckpointError(
-                    f"{show(odd)}: slot {have} has it and slot {lack} lacks it: take a whole checkpoint"
-                )
 
 
 def numbered_places(names: Iterable[str]) -> frozenset[str]:

@@ -10,6 +10,7 @@ from impl.checkpoint.dialects.cycles import cycled, numbered
 from impl.checkpoint.dialects.dialect import LINEN, Dialect
 from impl.checkpoint.dialects.layers import ROOT, Group, settle
 from impl.checkpoint.dialects.restack import share_streams, stack, unstack
+from impl.checkpoint.dialects.slots import check_slots
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaves.leaf import Leaf, Leaves, Path, shape_of, show
 
@@ -28,8 +29,10 @@ def target_dialect(canonical: Canonical, to: str) -> Dialect:
 def relayout(canonical: Canonical, layout: str, scan_axis: int, cycle: int) -> Canonical:
     """`canonical` with every layer group stacked ("scanned"), taken apart ("unscanned"), or as it is ("keep").
 
-    A stack is made of blocks of `cycle` layers; how many a stack holds that is taken apart, its names say.
+    A stack is made of blocks of `cycle` layers; how many a stack holds that is taken apart, its names say. Raises
+    CheckpointError for slots that are not those of the weights.
     """
+    given = canonical
     notes: list[str] = []
     for group in canonical.groups:
         if layout == "keep" or (layout == "scanned") == (group.form == "stacked"):
@@ -45,6 +48,7 @@ def relayout(canonical: Canonical, layout: str, scan_axis: int, cycle: int) -> C
         else:
             canonical = cycled(canonical, group, cycle)
             canonical = _move(canonical, named(canonical.groups, group.name), layout, scan_axis)
+    check_slots(given)  # last: what stops a move is the better word on a tree that is not whole
     return replace(canonical, notes=(*canonical.notes, *notes))
 
 

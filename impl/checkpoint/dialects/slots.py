@@ -7,24 +7,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from impl.checkpoint.dialects.canonical import Canonical
-from impl.checkpoint.dialects.layers import ROOT, Group, axis_of, layer_of
+from impl.checkpoint.dialects.layers import ROOT, Group, axis_of, is_array, layer_of
+from impl.checkpoint.dialects.optimizers import split_name
+from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaves.leaf import Leaves, Path, rank_of, shape_of, show
 
-__all__ = ["disagreements", "misnoted"]
+__all__ = ["check_slots", "disagreements", "misnoted"]
+
+
+def check_slots(canonical: Canonical) -> None:
+    """Raises CheckpointError for slots that are not those of the weights beside them."""
+    if wrong := disagreements(canonical):
+        raise CheckpointError(f"{wrong[0]}: take a whole checkpoint, nothing is dropped or made up")
 
 
 def disagreements(canonical: Canonical) -> tuple[str, ...]:
-    """What slots and weights do not agree on, a sentence each: layers, and leaves of a slot that mirror no weight."""
-    found = []
+    """What slots and weights do not agree on, a sentence each: layers, leaves that mirror no weight, twin moments."""
+    found = _strangers(canonical)
     for name, slot in canonical.slots.items():
-        strange = sorted(other for other in canonical.scalars if other.startswith(f"{name}/"))
-        if strange:
-            found.append(f"slot {name}: {strange[0]} and {len(strange) - 1} other leaves mirror no weight")
         found += [f"slot {name}: {words}" for words in _layers(canonical.weights, slot)]
         for group in canonical.groups:
             if group.form == "stacked" and group.axis >= 0:
                 found += [f"slot {name}: {words}" for words in _depths(canonical.weights, slot, group)]
-    return tuple(found)
+    return (*found, *_lone_twins(canonical.slots))
 
 
 def misnoted(canonical: Canonical, noted: Mapping[str, Any]) -> tuple[str, ...]:
@@ -36,6 +41,31 @@ def misnoted(canonical: Canonical, noted: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"scan_layers is noted as {noted['scan_layers']}, and the layers are {words}stacked: the tree was believed",
     )
+
+
+def _strangers(canonical: Canonical) -> list[str]:
+    """Leaves in a slot, or under a name of the model, that mirror no weight."""
+    tops = {path[0] for path in canonical.weights}
+    strange: defaultdict[str, list[str]] = defaultdict(list)
+    for name, leaf in canonical.scalars.items():
+        slot = next((slot for slot in canonical.slots if name.startswith(f"{slot}/")), "")
+        if slot or (is_array(leaf) and tops.intersection(split_name(name)[:-1])):
+            strange[f"slot {slot}" if slot else "opt_state"].append(name)
+    return [
+        f"{where}: {min(names)} and {len(names) - 1} other leaves mirror no weight" for where, names in strange.items()
+    ]
+
+
+def _lone_twins(slots: Mapping[str, Leaves]) -> list[str]:
+    """Leaves that one of the moments mu and nu has and the other lacks."""
+    found = []
+    for name, tree in slots.items():
+        twin = f"{name[:-2]}nu"
+        odd = min(set(tree) ^ set(slots.get(twin, tree)), default=()) if name.rpartition("/")[2] == "mu" else ()
+        if odd:
+            have, lack = (name, twin) if odd in tree else (twin, name)
+            found.append(f"slot {lack}: {show(odd)} is not there, slot {have} has it")
+    return found
 
 
 def _layers(weights: Leaves, slot: Leaves) -> list[str]:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import ml_dtypes  # noqa: F401  # teaches NumPy the names bfloat16, float8_... and int4
 import numpy as np
 
+from impl.checkpoint.leaves.dtypes import dtype_named
 from impl.checkpoint.leaves.origin import Layer, Origin, Stack
 
 __all__ = [
@@ -108,7 +108,7 @@ def bytes_of(leaf: Leaf) -> int:
         return leaf.nbytes
     if not isinstance(leaf, LeafSpec) or leaf.dtype == "str":
         return 0
-    return math.prod(leaf.shape) * np.dtype("uint32" if leaf.impl else leaf.dtype).itemsize
+    return math.prod(leaf.shape) * dtype_named("uint32" if leaf.impl else leaf.dtype).itemsize
 
 
 def take_layer(leaf: Leaf, index: int, axis: int) -> Leaf:

@@ -7,24 +7,22 @@ change. The same holds inside the shards of zarr 3.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import ml_dtypes  # noqa: F401  # teaches NumPy the names bfloat16, float8_... and int4
 import numpy as np
 
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.leaves.dtypes import dtype_name, dtype_named
 from impl.checkpoint.storage.index import Extent, Inline, StoredArray, Value
 
 __all__ = [
     "can_change_axes",
     "check_chunks",
     "chunk_key",
-    "dtype_name",
     "dtype_of_array",
     "grid_of",
     "is_plain",
@@ -44,15 +42,9 @@ _INDIFFERENT = {"bytes", "zstd", "gzip", "blosc", "crc32c", "sharding_indexed"}
 def dtype_of_array(array: StoredArray) -> np.dtype:
     """The NumPy dtype of a stored array. Raises CheckpointError for one that NumPy and ml_dtypes do not have."""
     try:
-        return np.dtype(array.dtype)
+        return dtype_named(array.dtype)
     except TypeError as problem:
         raise CheckpointError(f"{array.name}: the dtype {array.dtype!r} is not known: take another step") from problem
-
-
-@functools.lru_cache(maxsize=256)
-def dtype_name(dtype: np.dtype) -> str:
-    """Name of a dtype; NumPy makes it anew each time."""
-    return str(dtype)
 
 
 def grid_of(array: StoredArray) -> tuple[int, ...]:

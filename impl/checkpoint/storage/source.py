@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.leaves.dtypes import dtype_name
 from impl.checkpoint.leaves.leaf import Empty, Leaf, LeafSpec, Path, show
 from impl.checkpoint.leaves.origin import Stored
 from impl.checkpoint.leaves.tree import Flat
-from impl.checkpoint.storage.chunks import check_chunks, dtype_name, dtype_of_array
+from impl.checkpoint.storage.chunks import check_chunks, dtype_of_array
 from impl.checkpoint.storage.index import (
     MANIFEST,
     Extent,

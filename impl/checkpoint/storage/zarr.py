@@ -13,10 +13,10 @@ from itertools import product
 from pathlib import Path as FilePath
 from typing import Any
 
-import ml_dtypes  # noqa: F401  # teaches NumPy the names bfloat16, float8_... and int4
 import numpy as np
 
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.leaves.dtypes import dtype_name, dtype_named
 
 __all__ = ["FolderArray", "arrays_in", "read_array"]
 
@@ -47,7 +47,7 @@ def _stored(place: FilePath) -> FolderArray:
     try:
         metadata = json.loads((place / METADATA).read_text())
         shape, chunks = tuple(metadata["shape"]), tuple(metadata["chunks"])
-        dtype = str(np.dtype(metadata["dtype"]))
+        dtype = dtype_name(dtype_named(metadata["dtype"]))
         if len(shape) != len(chunks) or metadata["zarr_format"] != 2 or min((*shape, *chunks), default=1) < 0:
             raise ValueError(f"shape {shape} in chunks {chunks}, format {metadata['zarr_format']}")
         counts = [math.ceil(length / chunk) for length, chunk in zip(shape, chunks, strict=True)]

@@ -54,9 +54,9 @@ def test_each_kind_of_difference_is_named(tmp_path, linen_tree):
         ("step", "", "value"),
     ]
     assert (record.missing, record.extra, record.differing) == (1, 1, 5)
-    assert (record.differences[0].ulp, record.differences[0].where) == (1, (4, 2))
-    assert (record.differences[2].differing, record.differences[2].where) == (1, (5, 7))
-    assert record.differences[2].max_abs == pytest.approx(0.5)
+    assert (record.differences[0].gap.ulp, record.differences[0].gap.where) == (1, (4, 2))
+    assert (record.differences[2].gap.differing, record.differences[2].gap.where) == (1, (5, 7))
+    assert record.differences[2].gap.max_abs == pytest.approx(0.5)
     text = comparison_text(record)
     assert all(word in text for word in ("DIFFERENT", "1 missing, 1 extra, 5 differing", "decoder/layers_2/mlp"))
     assert json.loads(json.dumps(as_data(record)))["outcome"] == "DIFFERENT"
@@ -76,8 +76,8 @@ def test_tolerances_are_relative_to_the_left(tmp_path, linen_tree):
     embedding *= np.float32(1 + 2e-4)
     assert run(tmp_path, left, right, rtol=3e-4).equal
     record = compare(tmp_path / "a", tmp_path / "b", values="values", rtol=1e-4, atol=0.0, only="params")
-    assert record.differences[0].differing == embedding.size
-    assert record.differences[0].max_rel == pytest.approx(2e-4, rel=1e-2)
+    assert record.differences[0].gap.differing == embedding.size
+    assert record.differences[0].gap.max_rel == pytest.approx(2e-4, rel=1e-2)
 
 
 def test_only_a_part(tmp_path, linen_tree):
@@ -182,11 +182,18 @@ def test_signs_of_zero_and_nan_are_counted_and_said(tmp_path, linen_tree):
     embeddings[0][7, 2], embeddings[1][7, 2] = np.nan, np.nan
     embeddings[1][8, 0] = np.nan
     (row,) = run(tmp_path, left, right).differences
-    assert (row.differing, row.size, row.nan, row.zeros, row.first, row.where) == (2, 78, 1, 1, (3, 1), (8, 0))
+    assert (row.gap.differing, row.size, row.gap.nan, row.gap.zeros, row.gap.first, row.gap.where) == (
+        2,
+        78,
+        1,
+        1,
+        (3, 1),
+        (8, 0),
+    )
     assert "2 of 78 (1 NaN, 1 of sign of zero)" in comparison_text(run(tmp_path / "again", left, right))
     terms = Terms(values="values", tolerance=Tolerance(ulp=1))
     (row,) = compare_under(tmp_path / "a", tmp_path / "b", terms, untold).differences
-    assert (row.differing, row.nan, row.zeros) == (1, 1, 0)
+    assert (row.gap.differing, row.gap.nan, row.gap.zeros) == (1, 1, 0)
 
 
 def test_blocks_and_pieces_count_every_element_once():

@@ -117,7 +117,7 @@ def test_zarr_2_and_zarr_3_and_plain_files_are_compared(tmp_path):
     assert compare_under(tmp_path / "two", tmp_path / "three", VALUES, told()[1]).equal
     assert compare_under(tmp_path / "plain", tmp_path / "three", VALUES, told()[1]).equal
     (row,) = compare_under(tmp_path / "three", tmp_path / "changed", VALUES, told()[1]).differences
-    assert (row.path, row.first, row.differing, row.size) == ("decoder/layers_3/w", (7, 11), 1, 600)
+    assert (row.path, row.gap.first, row.gap.differing, row.size) == ("decoder/layers_3/w", (7, 11), 1, 600)
 
 
 def test_only_the_chunks_of_a_layer_that_differs_are_decoded(stores, tmp_path, decoded):
@@ -130,9 +130,9 @@ def test_only_the_chunks_of_a_layer_that_differs_are_decoded(stores, tmp_path, d
         decoded.clear()
         record = compare_under(stores / name, tmp_path / name, VALUES, told()[1])
         (row,) = record.differences
-        assert (row.path, row.differing, row.nan) == ("decoder/layers_2/w", 2, 1)
-        assert (row.first, row.where) == ((0, 0), (19, 29))
-        assert (row.max_abs, row.right) == (np.inf, "nan")
+        assert (row.path, row.gap.differing, row.gap.nan) == ("decoder/layers_2/w", 2, 1)
+        assert (row.gap.first, row.gap.where) == ((0, 0), (19, 29))
+        assert (row.gap.max_abs, row.gap.right) == (np.inf, "nan")
         boxes = {"layered": [((0, 20), (2, 3), (0, 30))], "rows": [((at, at + 1), (0, 4), (0, 30)) for at in (0, 19)]}
         assert sorted(box for _, _, box, _ in decoded) == sorted(2 * boxes[name])
 
@@ -229,4 +229,7 @@ def test_many_leaves_are_shared_out_and_each_is_compared_once(tmp_path):
     layers["layers_2"]["w"][0, 0] = -layers["layers_2"]["w"][0, 0]
     write(tmp_path / "other", {"params": {"params": {"decoder": layers}}})
     rows = compare_under(tmp_path / "left", tmp_path / "other", VALUES, untold).differences
-    assert [(row.path, row.first) for row in rows] == [("decoder/layers_2/w", (0, 0)), ("decoder/layers_6/w", (25, 29))]
+    assert [(row.path, row.gap.first) for row in rows] == [
+        ("decoder/layers_2/w", (0, 0)),
+        ("decoder/layers_6/w", (25, 29)),
+    ]

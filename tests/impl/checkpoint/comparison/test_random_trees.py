@@ -75,6 +75,6 @@ def test_one_change_is_found_and_named(found, how, pick):
         saved(folder / "right", right)
         record = compare_under(folder / "left", folder / "right", VALUES, untold)
         assert {(row.path, row.reason) for row in record.differences} == wanted
-        assert all(row.differing == 1 for row in record.differences if row.reason == "value")
+        assert all(row.gap.differing == 1 for row in record.differences if row.reason == "value")
         back = compare_under(folder / "right", folder / "left", VALUES, untold)
         assert (back.missing, back.extra, back.differing) == (record.extra, record.missing, record.differing)

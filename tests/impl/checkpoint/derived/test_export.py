@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from impl.checkpoint import CheckpointError, export, export_text, inspect, load_tree, save_tree
-from impl.checkpoint.derived.rounding import to_bfloat16
+from impl.checkpoint.leaves.dtypes import to_bfloat16
 from impl.checkpoint.leaves.origin import show_origin
 from impl.checkpoint.storage.values import Reader
 from tests.impl.checkpoint import zoo

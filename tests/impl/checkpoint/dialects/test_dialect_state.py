@@ -100,14 +100,14 @@ def extra(tree):
 
 
 def without_twin(tree):
-    del tree["opt_state"][0]["nu"]["params"]["decoder"]["layers_1"]["mlp"]["wo"]
+    del tree["opt_state"][0]["nu"]["params"]["decoder"]["decoder_norm"]
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (extra, "opt_state/0/mu/params/decoder/layers_3/mlp/w: mirrors no weight"),
-        (without_twin, "decoder/layers_1/mlp/wo/kernel: slot 0/mu has it and slot 0/nu lacks it"),
+        (extra, "slot 0/mu: 0/mu/params/decoder/layers_3/mlp/w and 0 other leaves mirror no weight"),
+        (without_twin, "slot 0/nu: decoder/decoder_norm/scale is not there, slot 0/mu has it"),
     ],
 )
 def test_slots_that_do_not_fit_the_model_are_refused(spoil, words):
