@@ -1,26 +1,24 @@
-"""Programs about what outlives a step: dropout streams, checkpoints, resuming, and refusing what makes no sense."""
+"""Programs about what outlives a step: dropout streams, resuming, and refusing what makes no sense."""
 
 from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from impl.checkpoint import convert, load_tree, save_tree
 from impl.config import ConfigError, ModelConfig
 from impl.sides import side
-from impl.stacks import groups
 from impl.training.checks import BatchError
 from impl.training.loop import Checkpoints, fit
 from impl.training.objective import Batch
 from impl.training.settings import TrainSettings
 
-__all__ = ["conversion", "dropout", "refusals", "resume"]
+__all__ = ["CALM", "dropout", "refusals", "resume"]
 
 Values = Mapping[str, np.ndarray]
 Channels = dict[str, dict[str, Any]]
@@ -111,63 +109,6 @@ def _trained(
         trainer = side(name).Trainer(config, CALM, start, 5)
         metrics = fit(trainer, batch, stop, Checkpoints(folder, max(stops)))
     return trainer, metrics
-
-
-def conversion(name: str, config: ModelConfig, weights: Values, batch: Batches) -> Channels:
-    """A trained state's checkpoint to the other format, to the other layout, and back.
-
-    "disk" holds it in both formats, unscanned: each side's own files, and what it becomes for the other, leaf by leaf.
-    Streams of random keys are left out of it: Linen keeps none.
-    """
-    trainer = side(name).Trainer(config, CALM, weights, 5)
-    for step in range(2):
-        trainer.step(batch(step))
-    with tempfile.TemporaryDirectory(prefix="conversion-") as folder:
-        trees = _converted(Path(folder), trainer.tree(), config)
-    ways = [way for way in trees if way.startswith("own through")]
-    disk = {f"{to}/{path}": leaf for to in ("linen", "nnx") for path, leaf in _leaves(trees[f"{to}, apart"]).items()}
-    return {
-        "claims": {f"{way} is byte-equal": np.bool_(_same(trees["own"], trees[way])) for way in ways},
-        "disk": {path: leaf for path, leaf in disk.items() if "/nnx_aux/" not in path and "/rngs/" not in path},
-    }
-
-
-def _converted(folder: Path, tree: Any, config: ModelConfig) -> dict[str, Any]:
-    """The checkpoint as saved ("own"), back from the other format and the other layout, and apart in both formats."""
-    axis, layouts = config.param_scan_axis, ("scanned", "unscanned")
-    cycle = max(len(group.kinds) for group in groups(replace(config, scan_layers=True)) if group.form == "scanned")
-    layout, opposite = layouts if config.scan_layers else layouts[::-1]
-    save_tree(folder / "own", tree)
-    mine, theirs = ("linen", "nnx") if "params" in tree else ("nnx", "linen")
-    steps = (
-        ("own", "other", theirs, "keep"),
-        ("other", "own through the other format", mine, "keep"),
-        ("own", "opposite", theirs, opposite),
-        ("opposite", "own through the other layout", mine, layout),
-        ("own", "linen, apart", "linen", "unscanned"),
-        ("own", "nnx, apart", "nnx", "unscanned"),
-    )
-    for source, target, to, arranged in steps:
-        convert(folder / source, folder / target, to=to, layout=arranged, scan_axis=axis, cycle=cycle)
-    return {path.name: load_tree(path) for path in folder.iterdir()}
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
-    """Path -> array; None (an optimizer state without leaves) counts for nothing."""
-    if isinstance(tree, Mapping):
-        items: Iterable[tuple[Any, Any]] = tree.items()
-    elif isinstance(tree, list | tuple):
-        items = enumerate(tree)
-    else:
-        return {} if tree is None else {prefix: np.asarray(tree)}
-    return {key: value for name, part in items for key, value in _leaves(part, f"{prefix}/{name}").items()}
-
-
-def _same(left: Any, right: Any) -> bool:
-    first, second = _leaves(left), _leaves(right)
-    return first.keys() == second.keys() and all(
-        value.dtype == second[key].dtype and value.tobytes() == second[key].tobytes() for key, value in first.items()
-    )
 
 
 def refusals(name: str, config: ModelConfig, weights: Values, batch: Batches) -> Channels:

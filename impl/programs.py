@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from impl import clip_programs, fp8_programs, lifecycle, preference_programs, serving_programs, sharding_programs
+from impl.checkpoint_programs import conversion, crossing
 from impl.config import ModelConfig
 from impl.experts import only_chooses
 from impl.inputs import FIELDS, batches, unweighted
@@ -27,7 +28,6 @@ __all__ = [
     "FRAMEWORKS",
     "SIDES",
     "batch",
-    "conversion",
     "dropout",
     "eager_gradients",
     "exact",
@@ -200,11 +200,6 @@ def resume(name: str, settings: Settings, weights: Values, inputs: Values) -> Ch
     return lifecycle.resume(name, config_of(settings), weights, partial(batch, inputs), settings["steps"])
 
 
-def conversion(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
-    """`impl.lifecycle.conversion`."""
-    return lifecycle.conversion(name, config_of(settings), weights, partial(batch, inputs))
-
-
 def refusals(name: str, settings: Settings, weights: Values, inputs: Values) -> Channels:
     """`impl.lifecycle.refusals`."""
     return lifecycle.refusals(name, config_of(settings), weights, partial(batch, inputs))
@@ -236,6 +231,7 @@ _PROGRAMS: dict[str, Callable[..., Channels]] = {
     "dropout": dropout,
     "resume": resume,
     "conversion": conversion,
+    "crossing": crossing,
     "refusals": refusals,
     "decode": serving_programs.decode,
     "decode_logits": serving_programs.decode_logits,

@@ -28,7 +28,7 @@ SIDE_BRANCHES = {
     "harness/modules/nnx_parts.py": "a room of one framework names that framework's classes",
     "harness/forcing/attributes.py": "finds NNX modules by their attributes; Linen ones say their path themselves",
     "impl/checkpoint/*": "a checkpoint on disk is of one dialect or another: that is found in its keys, not in a flag",
-    "impl/lifecycle.py": "leaves of a checkpoint are left out by the name of the branch that holds them",
+    "impl/checkpoint_programs.py": "leaves of a checkpoint are left out by the name of the branch that holds them",
 }
 """Files that may name a framework in a condition -> why. The tables that choose a side need no condition at all."""
 

@@ -145,3 +145,7 @@ class Trainer:
         """Take up a saved `tree`. The tree must have exactly this state's leaves, shapes and dtypes."""
         target = {"params": self.state.params, "opt_state": self.state.opt_state, "step": self.state.step}
         self.state = self.state.replace(**overlay(target, tree))
+
+    def adopt(self, tree: Mapping[str, Any]) -> None:
+        """Take up a `tree` that was the other side's. Keys come from the seed and the step: it needs no more of it."""
+        self.restore(tree)

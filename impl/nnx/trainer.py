@@ -16,6 +16,7 @@ from impl.nnx.fp8 import Overwritten
 from impl.nnx.sharding import state_placements
 from impl.nnx.staging import staged
 from impl.nnx.state import abstract_state, called, filled, init_state_fn, logical_axes, state_paths
+from impl.nnx.streams import streams_after
 from impl.nnx.train import grads_of, on_leaves, train_step
 from impl.nnx.transformer import Transformer
 from impl.sharding.placement import Placement
@@ -46,7 +47,7 @@ class Trainer:
     def __init__(self, config: ModelConfig, settings: TrainSettings, weights: Mapping[str, np.ndarray], seed: int = 0):
         self.config, self.settings = config, settings
         self.table, self._remembered = addresses(config, self.layout), statistic_addresses(config, self.layout)
-        init = init_state_fn(self.build, optimizer(settings), config, seed)
+        self._init = init = init_state_fn(self.build, optimizer(settings), config, seed)
         self.graphdef, params, _ = nnx.split(nnx.eval_shape(init), nnx.Param, ...)
         # Compiled without its parameters: what draws them is dead code, so only keys and slots are made.
         rest = jax.jit(lambda: nnx.state(init(), nnx.Not(nnx.Param)))()
@@ -162,6 +163,17 @@ class Trainer:
         state = self.state
         nnx.replace_by_pure_dict(state, typed)
         self._leaves = jax.tree.leaves(state)
+
+    def adopt(self, tree: Mapping[str, Any]) -> None:
+        """Take up a `tree` that was the other side's, which saves no random streams: they get this seed's at its step.
+
+        A tree that has streams is restored as it is.
+        """
+        found = flat(tree)
+        passes = int(tree["optimizer"]["step"]) * self.settings.gradient_accumulation_steps
+        streams = {"model": _raw(streams_after(self._init, self.config, passes))} if self.config.dropout_rate else {}
+        made = flat(streams)
+        self.restore(nested({**made, **found}) if made.keys().isdisjoint(found) else tree)
 
 
 def _raw(state: nnx.State) -> dict[str, Any]:

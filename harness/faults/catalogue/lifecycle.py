@@ -141,6 +141,22 @@ DISK = (
         scenarios=(("resume", "dropout-scan1"),),
     ),
     Fault(
+        id="crossing_restarts_dropout",
+        title="a checkpoint that was Linen's is taken up with the random streams of step 0",
+        source="FM24",
+        channel="claims",
+        module="all that is saved at the break",
+        expect="claim",
+        edits=(
+            Edit(
+                TRAINER,
+                'passes = int(tree["optimizer"]["step"]) * self.settings.gradient_accumulation_steps',
+                "passes = 0",
+            ),
+        ),
+        scenarios=(("crossing", "dropout-scan1"),),
+    ),
+    Fault(
         id="conversion_forgets_moments",
         title="converted checkpoints come with the first moments in the place of the second",
         source="FM23",
