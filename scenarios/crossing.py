@@ -25,8 +25,6 @@ SCENARIO = Scenario(
         },
         "adam_pax-scan1": {"config": family("gpt3", scan_layers=True), "retrained": ADAM_PAX},
         "sgd": {"config": family("gemma2"), "retrained": SGD},
-        "gemma3-scan1": {"config": family("gemma3", scan_layers=True)},
-        "mixtral-scan1": {"config": family("mixtral", scan_layers=True)},
     },
     faults=("crossing_restarts_dropout",),
     quick=("dropout-scan1",),

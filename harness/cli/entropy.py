@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.checkpoints import asked, write_json
+from harness.cli.checkpoints import asked, moving, write_json
 
 __all__ = ["add_parser", "command"]
 
@@ -22,7 +22,8 @@ def command(args: argparse.Namespace) -> int:
     """Writes the checkpoint and says what was made. 0 done; a refusal is UsageError, exit code 2."""
 
     def ask(tools):
-        report = tools.entropy(Path(args.source), Path(args.target))
+        with moving() as watch:
+            report = tools.entropy(Path(args.source), Path(args.target), watch)
         return tools.entropy_text(report), tools.as_data(report)
 
     text, data = asked(args.json, ask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.checkpoints import asked, write_json
+from harness.cli.checkpoints import asked, moving, write_json
 from harness.cli.usage import whole
 
 __all__ = ["add_parser", "command"]
@@ -30,8 +30,9 @@ def command(args: argparse.Namespace) -> int:
     layout = "unscanned" if args.unroll else "keep"
 
     def ask(tools):
-        wishes = {"to": args.to, "dtype": args.dtype, "layout": layout, "scan_axis": args.scan_axis}
-        report = tools.export(Path(args.source), Path(args.target), **wishes)
+        wishes = tools.ExportWishes(to=args.to, dtype=args.dtype, layout=layout, scan_axis=args.scan_axis)
+        with moving() as watch:
+            report = tools.export(Path(args.source), Path(args.target), wishes, watch)
         return tools.export_text(report), tools.as_data(report)
 
     text, data = asked(args.json, ask)

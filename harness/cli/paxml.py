@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli.checkpoints import asked, write_json
+from harness.cli.checkpoints import asked, moving, write_json
 from harness.cli.usage import whole
 
 __all__ = ["add_parser", "command"]
@@ -37,7 +37,8 @@ def command(args: argparse.Namespace) -> int:
             scan_axis=args.scan_axis,
             leave_out=tuple(args.leave_out),
         )
-        report = tools.paxml(Path(args.source), Path(args.target), wishes)
+        with moving() as watch:
+            report = tools.paxml(Path(args.source), Path(args.target), wishes, watch)
         return tools.paxml_text(report), tools.as_data(report)
 
     text, data = asked(args.json, ask)

@@ -10,7 +10,7 @@ from impl.checkpoint.comparison.distance import Tolerance
 from impl.checkpoint.conversion.convert import ConversionReport, Request, convert, convert_as
 from impl.checkpoint.conversion.in_memory import convert_in_memory, write_sample
 from impl.checkpoint.derived.entropy import EntropyReport, entropy, entropy_text
-from impl.checkpoint.derived.export import ExportReport, export, export_text
+from impl.checkpoint.derived.export import ExportReport, ExportWishes, export, export_text
 from impl.checkpoint.derived.paxml import PaxmlReport, PaxmlWishes, paxml, paxml_text
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.inspection import Inspection, inspect
@@ -25,6 +25,7 @@ __all__ = [
     "ConversionReport",
     "EntropyReport",
     "ExportReport",
+    "ExportWishes",
     "Finding",
     "Inspection",
     "KeyArray",

@@ -18,14 +18,10 @@ from impl.checkpoint.comparison.sharing import differing_places
 from impl.checkpoint.dialects.canonical import canonicalise
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaves.leaf import show
-from impl.checkpoint.progress import Watch
+from impl.checkpoint.progress import Watch, untold
 from impl.checkpoint.storage.sides import Side, opened
 
-__all__ = ["compare", "compare_under", "untold"]
-
-
-def untold(count: int, total: int) -> None:
-    """Tells nobody how far a comparison is."""
+__all__ = ["compare", "compare_under"]
 
 
 def compare(

@@ -26,7 +26,7 @@ from impl.checkpoint.leaves.tree import Flat, flatten, nest
 from impl.checkpoint.progress import Watch
 from impl.checkpoint.storage.data_files import Mode, carry_tree
 from impl.checkpoint.storage.index import read_index
-from impl.checkpoint.storage.location import ITEM_NAMES, Location, leftovers, locate, staged, sync
+from impl.checkpoint.storage.location import ITEM_NAMES, Location, abandoned, leftovers, locate, staged, sync
 from impl.checkpoint.storage.orbax_metadata import COMMITTED, STEP, check_orbax, write_step
 from impl.checkpoint.storage.source import Source, open_source, strangers
 from impl.checkpoint.storage.values import Reader
@@ -117,15 +117,16 @@ def convert_as(request: Request, watch: Watch) -> ConversionReport:
     changed = relayout(canonical, request.layout, request.scan_axis, request.cycle)
     assembly = assemble(replace(changed, step=_counted(source, changed.step)), dialect)
     flat = flatten(nest(_uncounted(assembly.flat, canonical.step)))  # gaps in lists are filled, as Orbax has them
-    plan = make_plan(source, flat)
+    plan = make_plan(source, flat, {})
     reading = sum(map(bytes_of, flat.leaves.values())) if request.verify == "values" else 0
+    gone = abandoned(request.target)
     with staged(request.target) as stage:
         items = stage / location.relative
         transfer = carry_out(source, plan, items, request.mode, lambda count, total: watch(count, total + reading))
         _write_container(location, items, transfer.mode, changed.groups)
         verified = _verify(source, plan, items, transfer, _told(watch, transfer, reading))
         traced = carry_manifest(source, plan, flat, items, lambda count, total: None)
-    beside = [*misnoted(canonical, location.custom_metadata), *_beside(source, request.target, traced)]
+    beside = [*misnoted(canonical, location.custom_metadata), *_beside(source, request.target, traced, gone)]
     return _report(request, changed, dialect, replace(assembly, notes=(*assembly.notes, *beside)), (transfer, verified))
 
 
@@ -204,13 +205,18 @@ def _verify(
     return check_values(source, plan, items, moved) if moved else 0
 
 
-def _beside(source: Source, target: FilePath, traced: int) -> list[str]:
-    """Notes on what lies beside the source's tree and beside the target. traced: leaves with a digest of the source."""
+def _beside(source: Source, target: FilePath, traced: int, gone: tuple[str, ...]) -> list[str]:
+    """Notes on what lies beside the source's tree and beside the target.
+
+    traced: leaves with a digest of the source. gone: what killed writers had left, and was removed.
+    """
     notes = [f"{FILE} was carried over: {traced} leaves are traced to the source's"] if traced else []
     if strange := [name for name in strangers(source) if name != FILE]:
         notes.append(f"{', '.join(strange)} lie beside the tree, are none of Orbax's, and were not carried over")
+    if gone:
+        notes.append(f"a writer that was killed had left {', '.join(gone)} beside the target: it was removed")
     if left := leftovers(target):
-        notes.append(f"an interrupted conversion left {', '.join(left)} beside the target: remove it")
+        notes.append(f"{', '.join(left)} lies beside the target: of a writer that still runs, or was interrupted")
     return notes
 
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from impl.checkpoint.conversion.templates import fresh, template
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaves.dtypes import dtype_named
 from impl.checkpoint.leaves.leaf import Empty, Leaf, LeafSpec, Path, show
 from impl.checkpoint.leaves.origin import Origin, Stack, Stored
 from impl.checkpoint.leaves.tree import Flat
 from impl.checkpoint.storage.chunks import (
-    can_change_axes,
     check_chunks,
     dtype_of_array,
     layer_of_array,
     stack_of_arrays,
-    with_axis,
-    without_axis,
 )
 from impl.checkpoint.storage.index import StoredArray
 from impl.checkpoint.storage.orbax_metadata import OrbaxTree
 from impl.checkpoint.storage.source import Source
+from impl.checkpoint.storage.values import Values
 
-__all__ = ["Plan", "Rewrite", "make_plan"]
+__all__ = ["Computed", "Opens", "Plan", "Rewrite", "make_plan"]
+
+PIECE = 4 << 20  # bytes of a chunk of what is computed; all that is in memory of it at a time
+Opens = Callable[[], Values]
+"""Makes ready to give the values of a leaf; what it holds in memory meanwhile goes with what it returns."""
 
 ON_FIRST_DEVICE = {
     "sharding_type": "NamedSharding",
@@ -47,17 +50,27 @@ class Rewrite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Computed:
+    """A leaf whose values are nowhere yet. array: as it will be stored, without chunks."""
+
+    array: StoredArray
+    opens: Opens
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """tree: what Orbax will read. By dotted name of the target, each leaf in one of:
 
     relinked: arrays whose chunks lie in the source already. rewritten: those whose chunks are made anew. literals:
-    small arrays that the conversion itself made. origins: where the values of the first two come from.
+    small arrays that the conversion itself made. computed: those made of other leaves by arithmetic. origins: where
+    the values of the first two come from.
     """
 
     tree: OrbaxTree
     relinked: Mapping[str, StoredArray]
     rewritten: Mapping[str, Rewrite]
     literals: Mapping[str, tuple[StoredArray, np.ndarray]]
+    computed: Mapping[str, Computed]
     origins: Mapping[str, Origin]
 
 
@@ -70,12 +83,15 @@ class _Draft:
     relinked: dict[str, StoredArray] = field(default_factory=dict)
     rewritten: dict[str, Rewrite] = field(default_factory=dict)
     literals: dict[str, tuple[StoredArray, np.ndarray]] = field(default_factory=dict)
+    computed: dict[str, Computed] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
 
 
-def make_plan(source: Source, flat: Flat) -> Plan:
+def make_plan(source: Source, flat: Flat, computed: Mapping[Path, Opens]) -> Plan:
     """The plan for a target tree whose leaves are descriptions that know their origin in `source`.
 
+    computed: how to come by the values of leaves that are to be made anew, whatever their origin. They are stored in
+    small chunks, compressed as Orbax does it.
     Arrays are noted as NumPy's, so that a restore without a target works on any machine; how the source's lay on its
     devices stays noted for restores that ask. Typed keys have to be jax's, and are noted to lie on the first device.
     Raises CheckpointError where two leaves would be stored under one name.
@@ -83,9 +99,13 @@ def make_plan(source: Source, flat: Flat) -> Plan:
     draft = _Draft()
     for path, leaf in flat.leaves.items():
         name = ".".join(path)
-        if name in draft.relinked or name in draft.rewritten or name in draft.literals:
+        if any(name in known for known in (draft.relinked, draft.rewritten, draft.literals, draft.computed)):
             raise CheckpointError(f"{show(path)}: another leaf is stored as {name!r} too: rename the key with a dot")
-        if isinstance(leaf, LeafSpec):
+        if path in computed and isinstance(leaf, LeafSpec):
+            draft.kinds[path] = "np.ndarray"
+            array = fresh(name, _form(source), leaf.shape, dtype_named(leaf.dtype), PIECE)
+            draft.computed[name] = Computed(array=array, opens=computed[path])
+        elif isinstance(leaf, LeafSpec):
             _add_array(draft, source, path, leaf)
         else:
             draft.kinds[path] = _add_other(draft, source, name, leaf)
@@ -102,6 +122,7 @@ def make_plan(source: Source, flat: Flat) -> Plan:
         relinked=draft.relinked,
         rewritten=draft.rewritten,
         literals=draft.literals,
+        computed=draft.computed,
         origins=draft.origins,
     )
 
@@ -115,7 +136,7 @@ def _add_array(draft: _Draft, source: Source, path: Path, leaf: LeafSpec) -> Non
     if array is not None:
         draft.relinked[name] = replace(array, name=name)
     else:
-        draft.rewritten[name] = Rewrite(array=replace(_template(source, origin), name=name, chunks={}), origin=origin)
+        draft.rewritten[name] = Rewrite(array=replace(template(source, origin), name=name, chunks={}), origin=origin)
     _check(draft.relinked[name] if array else draft.rewritten[name].array, path, leaf, source.tree.every_chunk)
     noted = _sharding(source, origin)
     if leaf.impl:
@@ -150,7 +171,7 @@ def _add_other(draft: _Draft, source: Source, name: str, leaf: Leaf) -> str:
         return "string"
     if not isinstance(leaf, np.ndarray):
         raise CheckpointError(f"{name}: a {type(leaf).__name__} is no description of a leaf: report this as a bug")
-    draft.literals[name] = (_fresh(name, "zarr3" if source.tree.zarr3 else "zarr2", leaf.shape, leaf.dtype), leaf)
+    draft.literals[name] = (fresh(name, _form(source), leaf.shape, leaf.dtype, max(leaf.nbytes, 1)), leaf)
     return "np.ndarray"
 
 
@@ -166,32 +187,8 @@ def _relinked(source: Source, origin: Origin) -> StoredArray | None:
     return layer_of_array(whole, origin.index, origin.axis) if whole else None
 
 
-def _template(source: Source, origin: Origin) -> StoredArray:
-    """How an array that has to be made anew is stored: as its source is, chunks without or with the layers' axis."""
-    if isinstance(origin, Stored):
-        return source.arrays[origin.name]
-    whole = _template(source, origin.of[0] if isinstance(origin, Stack) else origin.of)
-    if isinstance(origin, Stack):
-        found = with_axis(whole, origin.axis, len(origin.of))
-    else:
-        found = without_axis(whole, origin.axis)
-    return found if can_change_axes(whole) else _fresh(whole.name, whole.form, found.shape, dtype_of_array(whole))
-
-
-def _fresh(name: str, form: Literal["zarr2", "zarr3"], shape: tuple[int, ...], dtype: np.dtype) -> StoredArray:
-    """An array of one chunk, compressed as Orbax does it, for what the source has no example of."""
-    kind = dtype.str if dtype.kind in "biufc" and form == "zarr2" else dtype.name
-    length: dict[str, Any] = {"shape": list(shape), "fill_value": None}
-    if form == "zarr2":
-        metadata = {**length, "chunks": list(shape), "compressor": {"id": "zstd", "level": 1}, "dtype": kind}
-        metadata |= {"dimension_separator": ".", "filters": None, "order": "C", "zarr_format": 2}
-    else:
-        codecs = [{"name": "bytes", "configuration": {"endian": "little"}}]
-        codecs += [{"name": "zstd", "configuration": {"level": 3, "checksum": False}}]
-        grid = {"name": "regular", "configuration": {"chunk_shape": list(shape)}}
-        metadata = {**length, "fill_value": 0, "chunk_grid": grid, "chunk_key_encoding": {"name": "default"}}
-        metadata |= {"codecs": codecs, "data_type": kind, "node_type": "array", "zarr_format": 3}
-    return StoredArray(name=name, form=form, shape=shape, chunk_shape=shape, dtype=kind, metadata=metadata, chunks={})
+def _form(source: Source) -> Literal["zarr2", "zarr3"]:
+    return "zarr3" if source.tree.zarr3 else "zarr2"
 
 
 def _sharding(source: Source, origin: Origin) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from impl.checkpoint.storage.flushing import Flusher
 from impl.checkpoint.storage.index import Extent, Inline, StoredArray, Value
 from impl.checkpoint.storage.index_writer import MAX_INLINE
 from impl.checkpoint.storage.source import Source, read_bytes
-from impl.checkpoint.storage.values import Reader, encoded
+from impl.checkpoint.storage.values import Reader, encoded, whole_of
 
 __all__ = ["DataFiles", "make_chunks"]
 
@@ -93,7 +93,7 @@ def make_chunks(
         reader = Reader(source.items, room=math.prod(whole.chunk_shape) * dtype_of_array(whole).itemsize + BLOCK)
         for rewrite in group:
             values = reader.read(source, rewrite.origin)
-            chunks = {place: out.put(data) for place, data in encoded(rewrite.array, values)}
+            chunks = {place: out.put(data) for place, data in encoded(rewrite.array, whole_of(values))}
             watch(values.nbytes)
             yield replace(rewrite.array, chunks=chunks)
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Literal
 
-from impl.checkpoint.conversion.plan import Plan
+import numpy as np
+
+from impl.checkpoint.conversion.plan import Computed, Plan
 from impl.checkpoint.conversion.rechunk import DataFiles, make_chunks
 from impl.checkpoint.progress import Watch
-from impl.checkpoint.storage.chunks import chunk_key, dtype_of_array, metadata_key, metadata_value, value_length
+from impl.checkpoint.storage.chunks import bytes_of_array, chunk_key, metadata_key, metadata_value, value_length
 from impl.checkpoint.storage.data_files import Mode, carry_file, chosen_mode, moved_values, needed_runs
 from impl.checkpoint.storage.index import Extent, StoredArray, Value
 from impl.checkpoint.storage.index_writer import write_index
 from impl.checkpoint.storage.location import sync
 from impl.checkpoint.storage.orbax_metadata import write_tree
 from impl.checkpoint.storage.source import Source
-from impl.checkpoint.storage.values import encoded
+from impl.checkpoint.storage.values import Part, encoded, whole_of
 
 __all__ = ["Transfer", "carry_out", "entries_of"]
 
@@ -54,7 +55,8 @@ def carry_out(source: Source, plan: Plan, items: FilePath, mode: Mode, watch: Wa
     how = chosen_mode(source.items, items, (file for array in plan.relinked.values() for file in _files(array)), mode)
     runs = needed_runs(source.items, plan.relinked.values(), how)
     sizes = {file: sum(end - start for start, end in runs[file]) for file in runs}
-    moving = sum(map(_bytes, (rewrite.array for rewrite in plan.rewritten.values())))
+    anew = [each.array for each in plan.rewritten.values()] + [each.array for each in plan.computed.values()]
+    moving = sum(map(bytes_of_array, anew))
     total = moving + (sum(sizes.values()) if how == "copy" else 0)
 
     def moved(count: int) -> None:
@@ -103,20 +105,30 @@ def _made(
     try:
         made = {array.name: array for array in make_chunks(source, plan.rewritten, out, moved)}
         literals = {
-            name: replace(array, chunks={place: out.put(data) for place, data in encoded(array, values)})
+            name: replace(array, chunks={place: out.put(data) for place, data in encoded(array, whole_of(values))})
             for name, (array, values) in plan.literals.items()
         }
+        for name, leaf in plan.computed.items():
+            made[name] = _filled(leaf, out, moved)
         return made, literals
     finally:
         out.close()
 
 
+def _filled(leaf: Computed, out: DataFiles, moved: Callable[[int], None]) -> StoredArray:
+    """The array of a computed leaf with its chunks, each made, written and forgotten before the next."""
+    values = leaf.opens()
+
+    def told(part: Part) -> np.ndarray:
+        found = values(part)
+        moved(found.nbytes)
+        return found
+
+    return replace(leaf.array, chunks={place: out.put(data) for place, data in encoded(leaf.array, told)})
+
+
 def _files(array: StoredArray) -> Iterable[str]:
     return (value.file for value in array.chunks.values() if isinstance(value, Extent))
-
-
-def _bytes(array: StoredArray) -> int:
-    return math.prod(array.shape) * dtype_of_array(array).itemsize
 
 
 def _encoded_bytes(arrays: Iterable[StoredArray]) -> int:

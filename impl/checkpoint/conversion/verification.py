@@ -15,9 +15,9 @@ from impl.checkpoint.leaves.origin import Stored
 from impl.checkpoint.storage.chunks import dtype_of_array
 from impl.checkpoint.storage.orbax_metadata import read_tree
 from impl.checkpoint.storage.source import Source, open_source
-from impl.checkpoint.storage.values import Reader
+from impl.checkpoint.storage.values import Reader, parts_of
 
-__all__ = ["check_tree", "check_values"]
+__all__ = ["check_computed", "check_tree", "check_values"]
 
 BLOCK = 16 << 20
 
@@ -47,6 +47,22 @@ def check_values(source: Source, plan: Plan, items: FilePath, moved: Callable[[i
             raise CheckpointError(f"{name}: other bytes after reading back: check the disk and convert again")
         moved(found.nbytes)
     return len(written.arrays)
+
+
+def check_computed(plan: Plan, items: FilePath, moved: Callable[[int], None]) -> int:
+    """Computes every computed leaf at `items` once more, part by part, and returns how many there are.
+
+    Raises CheckpointError, naming the leaf, where a byte differs. moved: told of bytes read.
+    """
+    written = open_source(items)
+    for name, leaf in plan.computed.items():
+        values, there = leaf.opens(), Reader(items, room=0)
+        for part in parts_of(written.arrays[name]).values():
+            wanted, found = values(part), there.part(written, Stored(name), part)
+            if wanted.dtype != found.dtype or not _same(wanted, found):
+                raise CheckpointError(f"{name}: other bytes after reading back: check the disk and begin again")
+            moved(found.nbytes)
+    return len(plan.computed)
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> bool:

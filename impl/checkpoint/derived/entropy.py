@@ -11,21 +11,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path as FilePath
 
 import numpy as np
 
+from impl.checkpoint.conversion.plan import make_plan
+from impl.checkpoint.derived.writing import Place, refuse_inside, room_for, size_of, write_planned
 from impl.checkpoint.dialects.canonical import canonicalise
 from impl.checkpoint.dialects.dialect import Dialect
+from impl.checkpoint.dialects.layers import is_array
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.leaves.dtypes import is_floating
-from impl.checkpoint.leaves.leaf import Leaf, Path, dtype_of, shape_of, show
+from impl.checkpoint.leaves.dtypes import dtype_named, is_floating
+from impl.checkpoint.leaves.leaf import Leaf, LeafSpec, Path, dtype_of, key_impl_of, shape_of, show
+from impl.checkpoint.leaves.origin import stored_names
 from impl.checkpoint.leaves.tree import Flat
+from impl.checkpoint.progress import Watch, untold
 from impl.checkpoint.storage.location import locate
-from impl.checkpoint.storage.whole_trees import read_arrays
-from impl.checkpoint.storage.writing import refuse_inside, size_of, write_checked
+from impl.checkpoint.storage.source import Source, open_source
+from impl.checkpoint.storage.values import Reader, Values
 
-__all__ = ["EntropyReport", "entropy", "entropy_text", "with_entropy"]
+__all__ = ["EntropyReport", "Moment", "entropy", "entropy_text", "moment_of", "moments"]
 
 FACTOR = np.float32(1000)
 BLOCK = 1 << 18  # elements at once: the float64 in between stay in the cache
@@ -44,65 +50,97 @@ class EntropyReport:
     bytes: int
 
 
-def entropy(source: FilePath, target: FilePath) -> EntropyReport:
-    """Writes the checkpoint at `source` to `target` with new mu and nu; every other leaf as it is.
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A leaf of a slot that is to be made of its weight by `maker`."""
 
-    Raises CheckpointError for a checkpoint that has neither, and for a target that exists.
+    maker: Callable[[np.ndarray], np.ndarray]
+    weight: Leaf
+
+
+def entropy(source: FilePath, target: FilePath, watch: Watch = untold) -> EntropyReport:
+    """Writes the checkpoint at `source` to `target` with new mu and nu; every other leaf as it is, in linked files.
+
+    A part of one leaf is in memory at a time. watch: told of bytes as they go. Raises CheckpointError for a checkpoint
+    that has neither, and for a target that exists.
     """
     location = locate(source)
     refuse_inside(location.source, target)
-    made, slots, dialect = with_entropy(read_arrays(location))
-    write_checked(target, location.relative, made, location.custom_metadata)
-    leaves = len(made.leaves)
+    stored = open_source(location.items)
+    made, slots, dialect = moments(stored.flat)
+    flat = stored.flat
+    plan = make_plan(stored, flat, {path: partial(_opened, stored, flat.leaves[path], made[path]) for path in made})
+    noted = {"noted": location.custom_metadata, "step": location.step}
+    place = Place(target=FilePath(target), relative=location.relative, mode="auto", **noted)
+    write_planned(stored, plan, place, watch)
+    leaves = len(flat.leaves)
     return EntropyReport(
-        source=str(source), target=str(target), dialect=dialect, slots=slots, leaves=leaves, bytes=size_of(made)
+        source=str(source), target=str(target), dialect=dialect, slots=slots, leaves=leaves, bytes=size_of(flat)
     )
 
 
-def with_entropy(flat: Flat) -> tuple[Flat, Mapping[str, int], Dialect]:
-    """`flat` with every mu and nu made of its weight, the leaves made by slot, and the dialect.
+def moments(flat: Flat) -> tuple[dict[Path, Moment], Mapping[str, int], Dialect]:
+    """Every mu and nu of the tree by its path there, how many leaves each slot has, and the dialect.
 
     Raises CheckpointError where there is no mu or nu, and for one that does not fit its weight.
     """
     canonical = canonicalise(flat)
-    made: dict[int, Leaf] = {}
+    # Leaves are passed on as they are, so that a slot's leaf is found in the tree by what it is.
+    paths = {id(leaf): path for path, leaf in flat.leaves.items()}
+    made: dict[Path, Moment] = {}
     counts: Counter[str] = Counter()
     for name, tree in canonical.slots.items():
         maker = MAKERS.get(name.rpartition("/")[2])
         for path, leaf in tree.items() if maker else ():
-            if leaf is None:  # left out by a mask
+            if leaf is None or maker is None:  # left out by a mask
                 continue
-            # Leaves are passed on as they are, so that a slot's leaf is found in the tree by what it is.
-            made[id(leaf)] = _made(maker, name, path, leaf, canonical.weights[path])
+            _check(name, path, leaf, canonical.weights[path])
+            made[paths[id(leaf)]] = Moment(maker=maker, weight=canonical.weights[path])
             counts[name] += 1
     if not made:
         raise CheckpointError(
             f"a {canonical.dialect} checkpoint with the slots {sorted(canonical.slots)}, expected mu or nu: "
             "give a train state of adamw, adam_pax, muon or a wrapper around one of them"
         )
-    leaves = {path: made.get(id(leaf), leaf) for path, leaf in flat.leaves.items()}
-    return Flat(leaves=leaves, lists=flat.lists), dict(counts), canonical.dialect
+    return made, dict(counts), canonical.dialect
 
 
-def _made(maker: Callable[[np.ndarray], np.ndarray] | None, name: str, path: Path, leaf: Leaf, weight: Leaf) -> Leaf:
-    if maker is None or not isinstance(leaf, np.ndarray) or not isinstance(weight, np.ndarray):
+def _check(name: str, path: Path, leaf: Leaf, weight: Leaf) -> None:
+    """Raises CheckpointError for a slot's leaf that cannot be made of its weight."""
+    if not is_array(leaf) or not is_array(weight) or key_impl_of(leaf) or key_impl_of(weight):
         raise CheckpointError(
             f"slot {name}, {show(path)}: {dtype_of(leaf)}, expected an array: take another checkpoint"
         )
-    if leaf.shape != weight.shape:
+    if shape_of(leaf) != shape_of(weight):
         raise CheckpointError(
             f"slot {name}, {show(path)}: shape {shape_of(leaf)}, its weight has {shape_of(weight)}: a factored "
             "optimizer has no slot of the weight's shape; take a checkpoint of one that has"
         )
     for kind, array in (("slot", leaf), ("weight", weight)):
-        if not is_floating(array.dtype):
-            raise CheckpointError(f"slot {name}, {show(path)}: the {kind} is {array.dtype}, expected floating point")
-    out = np.empty(leaf.size, leaf.dtype)
+        if not is_floating(dtype_named(dtype_of(array))):
+            raise CheckpointError(
+                f"slot {name}, {show(path)}: the {kind} is {dtype_of(array)}, expected floating point"
+            )
+
+
+def _opened(stored: Source, leaf: Leaf, moment: Moment) -> Values:
+    """The values of the moment whose slot has `leaf`, read from its weight's as they are asked for."""
+    weight = moment.weight
+    assert isinstance(weight, LeafSpec)
+    assert weight.origin is not None
+    origin, dtype = weight.origin, dtype_named(dtype_of(leaf))
+    reader = Reader(stored.items, room_for(stored, stored_names(origin)))
+    return lambda part: moment_of(moment.maker, reader.part(stored, origin, part), dtype)
+
+
+def moment_of(maker: Callable[[np.ndarray], np.ndarray], weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """maker(1000 weight) at `dtype`, one after the other so that little is in float64 at a time."""
+    out = np.empty(weight.size, dtype)
     flat = weight.reshape(-1)
     for start in range(0, flat.size, BLOCK):
         angle = flat[start : start + BLOCK].astype(np.float32) * FACTOR
-        out[start : start + BLOCK] = maker(angle.astype(np.float64)).astype(leaf.dtype)
-    return out.reshape(leaf.shape)
+        out[start : start + BLOCK] = maker(angle.astype(np.float64)).astype(dtype)
+    return out.reshape(weight.shape)
 
 
 def entropy_text(report: EntropyReport) -> str:

@@ -8,30 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path as FilePath
 
 import numpy as np
 
+from impl.checkpoint.conversion.plan import Opens, make_plan
+from impl.checkpoint.derived.writing import Place, refuse_inside, room_for, size_of, write_planned
 from impl.checkpoint.dialects.canonical import Canonical, canonicalise
 from impl.checkpoint.dialects.dialect import LINEN, Dialect
 from impl.checkpoint.dialects.kinds import AQT, in_value
 from impl.checkpoint.dialects.layers import ROOT, describe, is_array
 from impl.checkpoint.dialects.relayout import relayout
-from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.leaves.dtypes import is_floating, to_bfloat16
-from impl.checkpoint.leaves.leaf import Empty, KeyArray, Leaf, LeafSpec, Leaves, Path, dtype_of, show
-from impl.checkpoint.leaves.tree import Flat
+from impl.checkpoint.errors import CheckpointError, check_choices
+from impl.checkpoint.leaves.dtypes import dtype_named, is_floating, to_bfloat16
+from impl.checkpoint.leaves.leaf import Empty, Leaf, LeafSpec, Leaves, Path, shape_of, show
+from impl.checkpoint.leaves.origin import stored_names
+from impl.checkpoint.leaves.tree import Flat, flatten, nest
+from impl.checkpoint.progress import Watch, untold
 from impl.checkpoint.storage.location import locate
 from impl.checkpoint.storage.source import Source, open_source
-from impl.checkpoint.storage.values import Reader
-from impl.checkpoint.storage.writing import refuse_inside, size_of, write_checked
+from impl.checkpoint.storage.values import Reader, Values
 
-__all__ = ["ExportReport", "export", "export_text", "exported"]
+__all__ = ["ExportReport", "ExportWishes", "export", "export_text", "exported"]
 
 FORMATS = ("auto", "linen", "nnx")
 DTYPES = ("bfloat16", "keep")
 LAYOUTS = ("keep", "unscanned")
-ROOM = 1 << 28  # bytes of decoded chunks that wait for the next layer that is cut from them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,28 +53,39 @@ class ExportReport:
     notes: tuple[str, ...]
 
 
-def export(source: FilePath, target: FilePath, *, to: str, dtype: str, layout: str, scan_axis: int) -> ExportReport:
-    """Writes the weights of the checkpoint at `source` to `target`/0/items.
+@dataclass(frozen=True, kw_only=True)
+class ExportWishes:
+    """How weights are to be written. to: "linen", "nnx" or "auto", what the source is. dtype: "bfloat16" or "keep".
 
-    to: "linen", "nnx" or "auto", what the source is. dtype: "bfloat16" or "keep". layout: "unscanned" takes every stack
-    apart, "keep" does not. scan_axis: where layers are taken to be stacked when the tree fits several axes.
-    Raises CheckpointError.
+    layout: "unscanned" takes every stack apart, "keep" does not. scan_axis: where layers are taken to be stacked when
+    the tree fits several axes.
     """
-    for name, given, known in (("to", to, FORMATS), ("dtype", dtype, DTYPES), ("layout", layout, LAYOUTS)):
-        if given not in known:
-            raise CheckpointError(f"{name}={given!r}, expected one of {list(known)}: choose one of these")
+
+    to: str = "auto"
+    dtype: str = "bfloat16"
+    layout: str = "keep"
+    scan_axis: int = 1
+
+
+def export(source: FilePath, target: FilePath, wishes: ExportWishes, watch: Watch = untold) -> ExportReport:
+    """Writes the weights of the checkpoint at `source` to `target`/0/items, a part of one leaf in memory at a time.
+
+    Data files are copied and not linked: they hold the moments too. watch: told of bytes as they go. Raises
+    CheckpointError.
+    """
+    check_choices(wishes, {"to": FORMATS, "dtype": DTYPES, "layout": LAYOUTS})
     location = locate(source)
     refuse_inside(location.source, target)
     stored = open_source(location.items)
     canonical = canonicalise(stored.flat)
-    family = to if to != "auto" else "linen" if canonical.dialect in LINEN else "nnx"
-    weights = relayout(_weights_alone(canonical), layout, scan_axis, 1)
-    reader = Reader(location.items, ROOM)
-    leaves = {path: _rounded(path, _read(reader, stored, leaf), dtype) for path, leaf in weights.weights.items()}
-    flat = exported(leaves, family)
+    family = wishes.to if wishes.to != "auto" else "linen" if canonical.dialect in LINEN else "nnx"
+    weights = relayout(_weights_alone(canonical), wishes.layout, wishes.scan_axis, 1)
+    flat, computed = _rounding(stored, weights.weights, family, wishes.dtype)
     scanned = any(group.form == "stacked" for group in weights.groups)
-    custom = {**location.custom_metadata, **({"scan_layers": scanned} if weights.groups else {})}
-    write_checked(target, FilePath("0") / "items", flat, custom)
+    noted = {**location.custom_metadata, **({"scan_layers": scanned} if weights.groups else {})}
+    items = FilePath("0") / "items"
+    place = Place(target=FilePath(target), relative=items, noted=noted, step={}, mode="copy")
+    write_planned(stored, make_plan(stored, flatten(nest(flat)), computed), place, watch)
     return ExportReport(
         source=str(source),
         target=str(target),
@@ -79,11 +93,20 @@ def export(source: FilePath, target: FilePath, *, to: str, dtype: str, layout: s
         format=family,
         leaves=len(flat.leaves),
         bytes=size_of(flat),
-        rounded=sum(dtype_of(leaf) != dtype_of(weights.weights[path]) for path, leaf in leaves.items()),
+        rounded=len(computed),
         groups={f"{ROOT}/{group.name}": describe(group) for group in weights.groups},
         left_out=_left_out(canonical),
         notes=weights.notes,
     )
+
+
+def _rounding(stored: Source, weights: Leaves, family: str, dtype: str) -> tuple[Flat, dict[Path, Opens]]:
+    """The tree to be written, and how to come by those of its leaves that are rounded."""
+    rounded = {path: _as_bfloat16(leaf) for path, leaf in weights.items() if dtype != "keep" and _is_wider(leaf)}
+    flat = exported({**weights, **rounded}, family)
+    names = {id(leaf): path for path, leaf in rounded.items()}  # leaves are passed on as they are
+    places = {place: names[id(leaf)] for place, leaf in flat.leaves.items() if id(leaf) in names}
+    return flat, {place: partial(_opened, stored, path, weights[path]) for place, path in places.items()}
 
 
 def exported(weights: Leaves, family: str) -> Flat:
@@ -108,23 +131,31 @@ def _weights_alone(canonical: Canonical) -> Canonical:
     return replace(canonical, slots={}, scalars={}, step={}, aux={}, collections={}, bare_slots=frozenset())
 
 
-def _read(reader: Reader, stored: Source, leaf: Leaf) -> Leaf:
-    """The leaf's values: one array of the store, or one layer of it, and nothing else is read."""
-    if not isinstance(leaf, LeafSpec) or leaf.origin is None:
-        return leaf
-    values = reader.read(stored, leaf.origin)
-    return KeyArray(values, leaf.impl) if leaf.impl else values
+def _is_wider(leaf: Leaf) -> bool:
+    """Whether a leaf holds numbers with a fraction that are to be rounded."""
+    if not isinstance(leaf, LeafSpec) or leaf.impl or leaf.dtype == "bfloat16":
+        return False
+    return is_floating(dtype_named(leaf.dtype))
 
 
-def _rounded(path: Path, leaf: Leaf, dtype: str) -> Leaf:
-    if dtype == "keep" or not isinstance(leaf, np.ndarray) or not is_floating(leaf.dtype):
-        return leaf
-    if leaf.dtype.name == dtype:
-        return leaf
-    rounded = to_bfloat16(leaf)
-    lost = np.isinf(rounded.astype(np.float32)) & np.isfinite(leaf.astype(np.float64))
+def _as_bfloat16(leaf: Leaf) -> LeafSpec:
+    return LeafSpec(shape_of(leaf), "bfloat16")
+
+
+def _opened(stored: Source, path: Path, leaf: Leaf) -> Values:
+    """The leaf's values rounded, read as they are asked for: one array of the store, or one layer, and nothing else."""
+    assert isinstance(leaf, LeafSpec)
+    assert leaf.origin is not None
+    origin = leaf.origin
+    reader = Reader(stored.items, room_for(stored, stored_names(origin)))
+    return lambda part: _rounded(path, reader.part(stored, origin, part))
+
+
+def _rounded(path: Path, values: np.ndarray) -> np.ndarray:
+    rounded = to_bfloat16(values)
+    lost = np.isinf(rounded.astype(np.float32)) & np.isfinite(values.astype(np.float64))
     if lost.any():
-        value = leaf[tuple(np.argwhere(lost)[0])]
+        value = values[tuple(np.argwhere(lost)[0])]
         raise CheckpointError(f"{show(path)}: {value} has no bfloat16, whose largest is 3.39e38: ask for --dtype keep")
     return rounded
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-
-__all__ = ["FUSED", "MOMENTS", "SPLIT", "TURNS", "Row", "moment_key", "weight_key"]
+__all__ = ["FUSED", "MOMENTS", "SPLIT", "TURNS", "Row", "moment_key", "turned", "weight_key"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +31,17 @@ class Row:
         return self.axes.startswith("L")
 
 
-TURNS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "same": lambda array: array,
-    "transposed": lambda array: array.T,
-    "first": lambda array: array[0],
-    "second": lambda array: array[1],
-    "third": lambda array: array[2],
-    "one back": lambda array: np.moveaxis(array, 1, 0),
-    "to the end": lambda array: np.moveaxis(array, 0, -1),
+TURNS: Mapping[str, tuple[int, Callable[[int], tuple[int, ...]]]] = {
+    "same": (-1, lambda rank: tuple(range(rank))),
+    "transposed": (-1, lambda rank: tuple(reversed(range(rank)))),
+    "first": (0, lambda rank: tuple(range(rank))),
+    "second": (1, lambda rank: tuple(range(rank))),
+    "third": (2, lambda rank: tuple(range(rank))),
+    "one back": (-1, lambda rank: (1, 0, *range(2, rank))),
+    "to the end": (-1, lambda rank: (*range(1, rank), 0)),
 }
-"""How an array, or one layer of it, is turned. "one back": 3EHD to E3HD. "to the end": EHD to HDE."""
+"""How an array, or one layer of it, is turned: what is taken of its first axis (-1 all), and the order of the axes that
+are left, by their number. "one back": 3EHD to E3HD. "to the end": EHD to HDE."""
 
 _SUB = "lm.transformer.repeat.sub.x_layers_0"
 _LAYER = "decoder/layers"
@@ -99,3 +99,18 @@ def moment_key(row: Row, slot: str, layers: int) -> str:
     """Name of the array of a moment; Paxml keeps those of L stacked layers below a prefix that says L."""
     prefix = f"p#{layers}#i-1_2" if row.layered else "no_prefix_2"
     return f"opt_states_0.{prefix}.{MOMENTS[slot]}.params.{row.source}"
+
+
+def turned(array: Any, row: Row, scan_axis: int) -> Any:
+    """What the decoder has for `array`, a view of it; the layers of a stack at min(scan_axis, rank of one layer).
+
+    An array in memory or a TensorStore, which is turned without being read.
+    """
+    taken, order = TURNS[row.turn]
+    before = int(row.layered)
+    if taken >= 0:
+        array = array[(slice(None),) * before + (taken,)]
+    axes = [before + axis for axis in order(array.ndim - before)]
+    if row.layered:
+        axes.insert(min(scan_axis, len(axes)), 0)
+    return array.transpose(axes)

@@ -10,28 +10,48 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path as FilePath
+from typing import Any
 
 import numpy as np
 
-from impl.checkpoint.derived.gpt3 import FUSED, MOMENTS, SPLIT, TURNS, Row, moment_key, weight_key
+from impl.checkpoint.conversion.plan import make_plan
+from impl.checkpoint.derived.gpt3 import FUSED, MOMENTS, SPLIT, Row, moment_key, turned, weight_key
+from impl.checkpoint.derived.writing import Place, refuse_inside, size_of, write_planned
 from impl.checkpoint.dialects.assembly import assemble
 from impl.checkpoint.dialects.canonical import canonicalise
 from impl.checkpoint.dialects.dialect import Dialect
 from impl.checkpoint.dialects.layers import ROOT, describe
 from impl.checkpoint.dialects.relayout import relayout, target_dialect
-from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.leaves.leaf import Leaf, Path
-from impl.checkpoint.leaves.tree import Flat
-from impl.checkpoint.storage.writing import refuse_inside, size_of, write_checked
-from impl.checkpoint.storage.zarr import FolderArray, arrays_in, read_array
+from impl.checkpoint.errors import CheckpointError, check_choices
+from impl.checkpoint.leaves.leaf import Leaf, LeafSpec, Path, show
+from impl.checkpoint.leaves.origin import Stored, stored_names
+from impl.checkpoint.leaves.tree import Flat, flatten, nest
+from impl.checkpoint.progress import Watch, untold
+from impl.checkpoint.storage.orbax_metadata import OrbaxTree
+from impl.checkpoint.storage.source import Source
+from impl.checkpoint.storage.values import Part, Values, read_part
+from impl.checkpoint.storage.zarr import FolderArray, arrays_in, open_array, read_array
 
-__all__ = ["PaxmlReport", "PaxmlWishes", "paxml", "paxml_text", "translated"]
+__all__ = ["PaxmlReport", "PaxmlWishes", "paxml", "paxml_text"]
 
 STEP, COUNT = "step", "opt_states_0.no_prefix_0.count"
 QKV = {"fused": FUSED, "split": SPLIT}
 TARGETS = ("linen", "nnx")
 LAYOUTS = ("scanned", "unscanned")
+FRESH = OrbaxTree(
+    kinds={},
+    lists=frozenset(),
+    strings={},
+    shardings={},
+    generators={},
+    indexed=True,
+    zarr3=False,
+    every_chunk=True,
+    custom=None,
+)
+"""What is noted of a tree that no Orbax has written yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,30 +85,30 @@ class PaxmlWishes:
     leave_out: tuple[str, ...] = ()
 
 
-def paxml(source: FilePath, target: FilePath, wishes: PaxmlWishes) -> PaxmlReport:
-    """Writes the Paxml checkpoint in the folder `source` to `target`/<step>/items. Raises CheckpointError."""
-    for name, given, known in (
-        ("to", wishes.to, TARGETS),
-        ("qkv", wishes.qkv, tuple(QKV)),
-        ("layout", wishes.layout, LAYOUTS),
-    ):
-        if given not in known:
-            raise CheckpointError(f"{name}={given!r}, expected one of {list(known)}: choose one of these")
+def paxml(source: FilePath, target: FilePath, wishes: PaxmlWishes, watch: Watch = untold) -> PaxmlReport:
+    """Writes the Paxml checkpoint in the folder `source` to `target`/<step>/items, a part of one leaf in memory.
+
+    watch: told of bytes as they go. Raises CheckpointError.
+    """
+    check_choices(wishes, {"to": TARGETS, "qkv": tuple(QKV), "layout": LAYOUTS})
     refuse_inside(source, target)
     every = arrays_in(source)
     left_out = tuple(name for name in every if any(fnmatchcase(name, pattern) for pattern in wishes.leave_out))
     arrays = {name: stored for name, stored in every.items() if name not in left_out}
     plan, sizes = _planned(arrays, QKV[wishes.qkv])
-    tree = {path: _leaf(arrays[name], row, wishes.scan_axis) for path, (name, row) in plan.items()}
+    used = {show(path): (arrays[name], row) for path, (name, row) in plan.items()}
+    tree = {path: _leaf(*used[show(path)], show(path), wishes.scan_axis) for path in plan}
     canonical = relayout(canonicalise(Flat(leaves=tree, lists=frozenset())), wishes.layout, wishes.scan_axis, 1)
     dialect = target_dialect(canonical, wishes.to)
     assembly = assemble(canonical, dialect)
     step = int(np.asarray(tree[(STEP,)]))
-    write_checked(target, FilePath(str(step)) / "items", assembly.flat, {"scan_layers": wishes.layout == "scanned"})
-    absent = {name: stored.absent for name, stored in arrays.items() if stored.absent}
-    filled = [
-        f"{name}: {count} chunks are not stored and were read as the fill value" for name, count in absent.items()
-    ]
+    flat = flatten(nest(assembly.flat))
+    specs = {path: leaf for path, leaf in flat.leaves.items() if isinstance(leaf, LeafSpec)}
+    computed = {path: partial(_opened, used, leaf, wishes.scan_axis) for path, leaf in specs.items()}
+    nowhere = Source(items=FilePath(source), tree=FRESH, arrays={}, flat=flat)
+    items, noted = FilePath(str(step)) / "items", {"scan_layers": wishes.layout == "scanned"}
+    place = Place(target=FilePath(target), relative=items, noted=noted, step={}, mode="copy")
+    write_planned(nowhere, make_plan(nowhere, flat, computed), place, watch)
     return PaxmlReport(
         source=str(source),
         target=str(target),
@@ -100,8 +120,13 @@ def paxml(source: FilePath, target: FilePath, wishes: PaxmlWishes) -> PaxmlRepor
         axes=sizes,
         groups={f"{ROOT}/{group.name}": describe(group) for group in canonical.groups},
         left_out=left_out,
-        notes=(*canonical.notes, *assembly.notes, *filled),
+        notes=(*canonical.notes, *assembly.notes, *_filled(arrays)),
     )
+
+
+def _filled(arrays: Mapping[str, FolderArray]) -> list[str]:
+    absent = {name: stored.absent for name, stored in arrays.items() if stored.absent}
+    return [f"{name}: {count} chunks are not stored and were read as the fill value" for name, count in absent.items()]
 
 
 def _planned(
@@ -159,18 +184,32 @@ def _check(stored: FolderArray, name: str, axes: str, sizes: Mapping[str, int]) 
         )
 
 
-def _leaf(stored: FolderArray, row: Row, scan_axis: int) -> Leaf:
-    """The array, turned; the layers of a stack at min(scan_axis, rank of one layer)."""
-    return translated(read_array(stored), row, scan_axis)
+def _leaf(stored: FolderArray, row: Row, name: str, scan_axis: int) -> Leaf:
+    """The array, turned, as a description whose origin is `name`; a single number itself."""
+    if not row.axes:
+        return read_array(stored)
+    # Shapes are turned as arrays are: an array of zeros that all lie in one place stands for it.
+    shape = turned(np.broadcast_to(np.int8(0), stored.shape), row, scan_axis).shape
+    return LeafSpec(shape, stored.dtype, origin=Stored(name))
 
 
-def translated(array: np.ndarray, row: Row, scan_axis: int) -> np.ndarray:
-    """What the decoder has for `array`, contiguous."""
-    turn = TURNS[row.turn]
-    if not row.layered:
-        return np.asarray(turn(array), order="C")
-    layers = [turn(layer) for layer in array]
-    return np.stack(layers, min(scan_axis, layers[0].ndim))
+def _opened(used: Mapping[str, tuple[FolderArray, Row]], leaf: LeafSpec, scan_axis: int) -> Values:
+    """The leaf's values, read from Paxml's arrays as they are asked for."""
+    assert leaf.origin is not None
+    opened: dict[str, Any] = {}
+    for name in stored_names(leaf.origin):
+        stored, row = used[name]
+        opened[name] = turned(open_array(stored), row, scan_axis)
+    origin = leaf.origin
+
+    def values(part: Part) -> np.ndarray:
+        try:
+            return read_part(opened.__getitem__, origin, part)
+        except CheckpointError as error:
+            first = used[next(stored_names(origin))][0]
+            raise CheckpointError(f"{first.path}: {error}") from error
+
+    return values
 
 
 def paxml_text(report: PaxmlReport) -> str:

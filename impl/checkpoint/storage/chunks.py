@@ -20,6 +20,7 @@ from impl.checkpoint.leaves.dtypes import dtype_name, dtype_named
 from impl.checkpoint.storage.index import Extent, Inline, StoredArray, Value
 
 __all__ = [
+    "bytes_of_array",
     "can_change_axes",
     "check_chunks",
     "chunk_key",
@@ -45,6 +46,11 @@ def dtype_of_array(array: StoredArray) -> np.dtype:
         return dtype_named(array.dtype)
     except TypeError as problem:
         raise CheckpointError(f"{array.name}: the dtype {array.dtype!r} is not known: take another step") from problem
+
+
+def bytes_of_array(array: StoredArray) -> int:
+    """Bytes of the array's elements, decoded."""
+    return math.prod(array.shape) * dtype_of_array(array).itemsize
 
 
 def grid_of(array: StoredArray) -> tuple[int, ...]:

@@ -10,8 +10,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import glob
+import hashlib
 import os
+import platform
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,7 +26,7 @@ from typing import Any
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.storage.orbax_metadata import read_step
 
-__all__ = ["ITEM_NAMES", "UNFINISHED", "Location", "leftovers", "locate", "staged", "sync"]
+__all__ = ["ITEM_NAMES", "UNFINISHED", "Location", "abandoned", "leftovers", "locate", "staged", "sync"]
 
 UNFINISHED = ".orbax-checkpoint-tmp"
 _HERE, _NO_REPLACE = -100, 1  # AT_FDCWD and RENAME_NOREPLACE of Linux
@@ -81,14 +85,17 @@ def _items_in(folder: FilePath) -> FilePath | None:
 def staged(target: FilePath) -> Iterator[FilePath]:
     """A folder to write into, renamed to `target` when the block ends well and removed when it does not.
 
+    What writers of the same target left behind that were killed is removed first, where it is sure that they are gone.
     Another writer that was faster keeps the name. Raises CheckpointError when `target` exists or cannot be made.
     """
     target = FilePath(target).absolute()
     if os.path.lexists(target):
         raise CheckpointError(f"{target}: the target exists, expected nothing: give another name or move it away")
-    stage = target.with_name(f"{target.name}{UNFINISHED}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    stage = target.with_name(f"{target.name}{UNFINISHED}-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        for name in abandoned(target):
+            shutil.rmtree(target.with_name(name), ignore_errors=True)
         yield stage
         _named(stage, target)
     except OSError as error:
@@ -141,6 +148,34 @@ def sync(path: FilePath) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def abandoned(target: FilePath) -> tuple[str, ...]:
+    """Those of `leftovers` whose writer was a process of this machine, since it was started, and is no more."""
+    mark = re.compile(rf"{re.escape(UNFINISHED)}-{_machine()}-(\d+)-[0-9a-f]{{8}}")
+    found = {name: mark.search(name) for name in leftovers(target)}
+    return tuple(name for name, match in found.items() if match and not _is_running(int(match[1])))
+
+
+@functools.cache
+def _machine() -> str:
+    """What numbers of processes belong to: one start of one machine, and one container on it."""
+    words = [platform.node()]
+    for file in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with contextlib.suppress(OSError):
+            words.append(os.readlink(file) if file.startswith("/proc/self") else FilePath(file).read_text())
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:8]
+
+
+def _is_running(process: int) -> bool:
+    """Whether there is a process of that number, whosever it is."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def leftovers(target: FilePath) -> tuple[str, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -11,11 +12,18 @@ import numpy as np
 
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaves.origin import Layer, Origin, Stored, show_origin
+from impl.checkpoint.storage.allocation import return_large_buffers
 from impl.checkpoint.storage.chunks import chunk_key, dtype_of_array, grid_of
 from impl.checkpoint.storage.index import StoredArray, is_indexed
 from impl.checkpoint.storage.source import Source
 
-__all__ = ["Reader", "encoded"]
+__all__ = ["Part", "Reader", "Values", "encoded", "parts_of", "read_part", "whole_of"]
+
+Part = tuple[slice, ...]
+"""A box of an array: first and behind last along each axis."""
+
+Values = Callable[[Part], np.ndarray]
+"""Gives the values of a part of an array."""
 
 
 class Reader:
@@ -25,6 +33,7 @@ class Reader:
         """room: bytes of decoded chunks to keep."""
         import tensorstore
 
+        return_large_buffers()
         self._items = FilePath(items).absolute()
         self._context = tensorstore.Context({"cache_pool": {"total_bytes_limit": room}})
         self._indexed = is_indexed(self._items)
@@ -43,13 +52,12 @@ class Reader:
 
     def read(self, source: Source, origin: Origin) -> np.ndarray:
         """Values of `origin`. Raises CheckpointError, naming it, when they cannot be read."""
-        try:
+        with _reading(show_origin(origin)):
             return self._read(source, origin)
-        except (ValueError, OSError, OverflowError, RuntimeError) as problem:
-            reason = str(problem).strip().splitlines()[0][:300]
-            raise CheckpointError(
-                f"{show_origin(origin)}: cannot be read ({reason}): restore the files or take another step"
-            ) from problem
+
+    def part(self, source: Source, origin: Origin, part: Part) -> np.ndarray:
+        """A part of the values of `origin`. Raises CheckpointError, naming it, when they cannot be read."""
+        return read_part(lambda name: self.open(source.arrays[name]), origin, part)
 
     def _read(self, source: Source, origin: Origin) -> np.ndarray:
         if isinstance(origin, Stored):
@@ -68,7 +76,54 @@ class Reader:
         return out
 
 
-def encoded(array: StoredArray, values: np.ndarray) -> Iterator[tuple[tuple[int, ...], bytes]]:
+def read_part(opened: Callable[[str], Any], origin: Origin, part: Part) -> np.ndarray:
+    """A part of the values of `origin`; `opened` gives the TensorStore of a stored array by its name.
+
+    Raises CheckpointError, naming the origin, when they cannot be read.
+    """
+    with _reading(show_origin(origin)):
+        return _part(opened, origin, part)
+
+
+def _part(opened: Callable[[str], Any], origin: Origin, part: Part) -> np.ndarray:
+    if isinstance(origin, Stored):
+        return np.asarray(opened(origin.name)[part].read().result())
+    axis = origin.axis
+    if isinstance(origin, Layer):
+        one = slice(origin.index, origin.index + 1)
+        return np.squeeze(_part(opened, origin.of, (*part[:axis], one, *part[axis:])), axis)
+    rest = (*part[:axis], *part[axis + 1 :])
+    return np.stack([_part(opened, each, rest) for each in origin.of[part[axis]]], axis)
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """For a block in which the files of `name` may turn out to be damaged."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ValueError, OSError, OverflowError, RuntimeError) as problem:
+        reason = str(problem).strip().splitlines()[0][:300]
+        raise CheckpointError(f"{name}: cannot be read ({reason}): restore the files or take another step") from problem
+
+
+def whole_of(values: np.ndarray) -> Values:
+    """Parts of an array that is in memory."""
+    return lambda part: values[part]
+
+
+def parts_of(array: StoredArray) -> dict[tuple[int, ...], Part]:
+    """The part of the array that each of its chunks holds, by the chunk's place."""
+    found = {}
+    for place in itertools.product(*map(range, grid_of(array))):
+        starts = [at * length for at, length in zip(place, array.chunk_shape, strict=True)]
+        ends = [min(at + length, end) for at, length, end in zip(starts, array.chunk_shape, array.shape, strict=True)]
+        found[place] = tuple(map(slice, starts, ends))
+    return found
+
+
+def encoded(array: StoredArray, values: Values) -> Iterator[tuple[tuple[int, ...], bytes]]:
     """The chunks of `array`, described by its metadata, that hold `values`: (place, encoded bytes), one at a time."""
     import tensorstore
 
@@ -78,11 +133,8 @@ def encoded(array: StoredArray, values: np.ndarray) -> Iterator[tuple[tuple[int,
     spec: dict[str, Any] = {"driver": driver, "kvstore": f"memory://{array.name}/", "metadata": dict(array.metadata)}
     spec["store_data_equal_to_fill_value"] = True
     out = tensorstore.open(spec, context=context, create=True, open=True).result()
-    for place in itertools.product(*map(range, grid_of(array))):
-        starts = [at * length for at, length in zip(place, array.chunk_shape, strict=True)]
-        ends = [min(at + length, end) for at, length, end in zip(starts, array.chunk_shape, array.shape, strict=True)]
-        part = tuple(map(slice, starts, ends))
-        out[part].write(np.asarray(values[part], dtype_of_array(array))).result()
+    for place, part in parts_of(array).items():
+        out[part].write(np.asarray(values(part), dtype_of_array(array))).result()
         key = chunk_key(array, place)
         yield place, memory[key]
         del memory[key]

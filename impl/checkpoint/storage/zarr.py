@@ -17,8 +17,9 @@ import numpy as np
 
 from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaves.dtypes import dtype_name, dtype_named
+from impl.checkpoint.storage.allocation import return_large_buffers
 
-__all__ = ["FolderArray", "arrays_in", "read_array"]
+__all__ = ["FolderArray", "arrays_in", "open_array", "read_array"]
 
 METADATA = ".zarray"
 
@@ -61,14 +62,31 @@ def _stored(place: FilePath) -> FolderArray:
     return FolderArray(path=place, shape=shape, dtype=dtype, absent=len(absent))
 
 
-def read_array(stored: FolderArray) -> np.ndarray:
-    """The array in host memory, at its stored dtype. Raises CheckpointError where a chunk is damaged."""
+def open_array(stored: FolderArray) -> Any:
+    """The array as a TensorStore, at its stored dtype; nothing is read yet. Each chunk will be decoded once.
+
+    Raises CheckpointError where it is none.
+    """
     import tensorstore
 
+    return_large_buffers()
+    room = math.prod(stored.shape) * dtype_named(stored.dtype).itemsize
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": room}})
     spec: dict[str, Any] = {"driver": "zarr", "kvstore": {"driver": "file", "path": f"{stored.path}/"}}
     try:
-        found = np.asarray(tensorstore.open(spec, open=True, read=True).result().read().result())
+        return tensorstore.open(spec, context=context, open=True, read=True).result()
     except Exception as error:  # TensorStore raises its own kinds
-        reason = str(error).strip().splitlines()[0][:300]
-        raise CheckpointError(f"{stored.path}: cannot be read ({reason}): copy the array again") from error
-    return found
+        raise _unreadable(stored, error) from error
+
+
+def read_array(stored: FolderArray) -> np.ndarray:
+    """The array in host memory, at its stored dtype. Raises CheckpointError where a chunk is damaged."""
+    try:
+        return np.asarray(open_array(stored).read().result())
+    except (ValueError, OSError, OverflowError, RuntimeError) as error:
+        raise _unreadable(stored, error) from error
+
+
+def _unreadable(stored: FolderArray, error: Exception) -> CheckpointError:
+    reason = str(error).strip().splitlines()[0][:300]
+    return CheckpointError(f"{stored.path}: cannot be read ({reason}): copy the array again")

@@ -14,7 +14,7 @@ import pytest
 from harness.cli import obeyed
 from impl.checkpoint import CheckpointError, check, checksum
 from impl.checkpoint.checksums.manifest import FILE
-from impl.checkpoint.comparison.compare import untold
+from impl.checkpoint.progress import untold
 from impl.checkpoint.storage.index import Extent, read_index, stored_arrays
 from tests.impl.checkpoint.orbax_writing import KERNEL, tree, write
 

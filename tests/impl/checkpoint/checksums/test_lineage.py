@@ -11,7 +11,7 @@ from impl.checkpoint import CheckpointError, check, convert
 from impl.checkpoint.checksums.lineage import Made, Part, carried, untraced
 from impl.checkpoint.checksums.manifest import Manifest, write_manifest
 from impl.checkpoint.checksums.sealing import NOTHING, sealed
-from impl.checkpoint.comparison.compare import untold
+from impl.checkpoint.progress import untold
 from impl.checkpoint.storage.sides import Side
 from tests.impl.checkpoint.orbax_writing import write
 

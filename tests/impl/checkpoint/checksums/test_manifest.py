@@ -15,7 +15,7 @@ import pytest
 from harness.cli import obeyed
 from impl.checkpoint import as_data, check, checksum, checksum_text, compare, convert, inspect
 from impl.checkpoint.checksums.manifest import FILE, digest_of, read_manifest
-from impl.checkpoint.comparison.compare import untold
+from impl.checkpoint.progress import untold
 from tests.impl.checkpoint.orbax_writing import KERNEL, tree, write
 
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from impl.checkpoint import Terms, check, checksum, compare_under, convert, inspect
-from impl.checkpoint.comparison.compare import untold
+from impl.checkpoint.progress import untold
 from impl.checkpoint.storage.sides import Side
 from tests.impl.checkpoint.conftest import REAL
 

@@ -18,8 +18,8 @@ from impl.checkpoint import (
     comparison_text,
     save_tree,
 )
-from impl.checkpoint.comparison.compare import untold
 from impl.checkpoint.comparison.distance import BLOCK, SAME, distance, distance_within
+from impl.checkpoint.progress import untold
 
 
 def run(tmp_path, left, right, **options):

@@ -12,7 +12,7 @@ import tensorstore
 
 from harness.cli import obeyed
 from impl.checkpoint import CheckpointError, Terms, compare_under
-from impl.checkpoint.comparison.compare import untold
+from impl.checkpoint.progress import untold
 from impl.checkpoint.storage.index import Extent, read_index, stored_arrays
 from impl.checkpoint.storage.sides import Side
 from tests.impl.checkpoint.orbax_writing import write

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from impl.checkpoint import Terms, check, checksum, compare_under, save_tree
-from impl.checkpoint.comparison.compare import untold
+from impl.checkpoint.progress import untold
 
 VALUES = Terms(values="values")
 DTYPES = ("float32", "bfloat16", "float16", "int32", "uint8", "bool", "float8_e4m3fn")

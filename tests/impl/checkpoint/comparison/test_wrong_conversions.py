@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from impl.checkpoint import Terms, compare_under, save_tree
-from impl.checkpoint.comparison.compare import untold
+from impl.checkpoint.progress import untold
 
 VALUES = Terms(values="values")
 

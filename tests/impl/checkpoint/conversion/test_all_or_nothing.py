@@ -14,8 +14,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from impl.checkpoint import CheckpointError, Request, convert_as, inspect, load_tree, save_tree
+from impl.checkpoint import CheckpointError, Request, compare, convert_as, inspect, load_tree, save_tree
+from impl.checkpoint.storage import location
 from impl.checkpoint.storage.location import staged
+from tests.impl.checkpoint.killing import kill
 from tests.test_house import ROOT
 
 
@@ -48,38 +50,15 @@ KILLED_AT = [
     "conversion.convert.write_step",
     "conversion.convert.read_index",
     "storage.location._named",
-    "storage.location.ctypes.CDLL",
+    "storage.location._renamed_by_linux",
 ]
-CHILD = """
-import importlib, os, signal, sys
-from pathlib import Path
-from impl.checkpoint import Request, convert_as
-
-def die(*arguments, **options):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-for place in sys.argv[2:]:
-    if not (child := os.fork()):
-        room, module, *names, last = place.split(".")
-        owner = importlib.import_module(f"impl.checkpoint.{room}.{module}")
-        for name in names:
-            owner = getattr(owner, name)
-        setattr(owner, last, die)
-        source, target = Path(sys.argv[1]), Path(sys.argv[1]).parent / place
-        request = Request(source=source, target=target, to="auto", layout="unscanned", scan_axis=1)
-        convert_as(request, lambda moved, total: None)
-        os._exit(0)
-    print(place, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(*[name for name in ("jax", "orbax", "flax", "optax") if name in sys.modules], "heavy")
-"""
 
 
 def test_killed_anywhere_it_leaves_the_source_and_nothing_that_a_restore_takes(source, tmp_path):
     before = digest(source)
-    words = [sys.executable, "-c", CHILD, str(source), *KILLED_AT]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert [line.strip() for line in done.stdout.splitlines()] == [*(f"{at} -9" for at in KILLED_AT), "heavy"]
+    kill("convert", source, KILLED_AT)
     assert digest(source) == before
+    attempt(source, tmp_path / "whole")
     for place in KILLED_AT:
         target = tmp_path / place
         assert not target.exists()
@@ -88,8 +67,23 @@ def test_killed_anywhere_it_leaves_the_source_and_nothing_that_a_restore_takes(s
             ocp.PyTreeCheckpointer().restore(stage)
         with pytest.raises(CheckpointError, match="unfinished"):
             inspect(stage)
-    again = attempt(source, tmp_path / "conversion.transfer.write_tree")
-    assert any("conversion.transfer.write_tree.orbax-checkpoint-tmp-" in note for note in again.notes)
+        again = attempt(source, target)
+        assert any(f"{stage.name} beside the target: it was removed" in note for note in again.notes)
+        assert not stage.exists()
+        assert compare(tmp_path / "whole", target, values="values", rtol=0.0, atol=0.0, only="all").equal
+
+
+def test_what_another_writer_may_still_need_is_named_and_left(source, tmp_path):
+    mark = f"out{location.UNFINISHED}"
+    running = tmp_path / f"{mark}-{location._machine()}-{os.getpid()}-0123abcd"
+    elsewhere = tmp_path / f"{mark}-00000000-4194305-0123abcd"  # Linux has no process of that number
+    gone = tmp_path / f"{mark}-{location._machine()}-4194305-0123abcd"
+    for folder in (running, elsewhere, gone):
+        folder.mkdir()
+    *_, removed, left = attempt(source, tmp_path / "out").notes
+    assert removed == f"a writer that was killed had left {gone.name} beside the target: it was removed"
+    assert left.startswith(f"{', '.join(sorted((running.name, elsewhere.name)))} lies beside the target")
+    assert [folder.exists() for folder in (running, elsewhere, gone)] == [True, True, False]
 
 
 def full(*arguments, **options):

