@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tabulate import tabulate
-
 from impl.checkpoint.checksums.checking import ChecksumReport
 from impl.checkpoint.comparison.differences import CheckpointComparison, LeafDifference
 from impl.checkpoint.conversion.convert import ConversionReport
 from impl.checkpoint.conversion.transfer import Transfer
 from impl.checkpoint.inspection import Inspection
+from impl.checkpoint.tables import table
 
 __all__ = ["as_data", "conversion_text", "inspection_text"]
 
@@ -43,11 +42,11 @@ def _plain(value: Any) -> Any:
 
 
 def _table(rows: list[list[Any]], headers: list[str]) -> str:
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+    return table(rows, headers=headers, tablefmt="simple")
 
 
 def _facts(rows: list[tuple[str, Any]]) -> str:
-    return tabulate([row for row in rows if row[1] != ""], tablefmt="plain", disable_numparse=True)
+    return table([row for row in rows if row[1] != ""], tablefmt="plain")
 
 
 def _listed(title: str, lines: list[str]) -> list[str]:

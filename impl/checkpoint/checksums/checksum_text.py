@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path as FilePath
 
-from tabulate import tabulate
-
 from impl.checkpoint.checksums.checking import ChecksumReport
 from impl.checkpoint.checksums.manifest import ALGORITHM, Manifest
+from impl.checkpoint.tables import table
 
 __all__ = ["checksum_text", "sealed_text"]
 
@@ -22,7 +21,7 @@ def sealed_text(path: FilePath, manifest: Manifest) -> str:
         ("files", len(manifest.files)),
         ("digests", ALGORITHM),
     ]
-    return tabulate(facts, tablefmt="plain", disable_numparse=True)
+    return table(facts, tablefmt="plain")
 
 
 def checksum_text(record: ChecksumReport) -> str:
@@ -36,5 +35,5 @@ def checksum_text(record: ChecksumReport) -> str:
         ("found", len(record.findings)),
     ]
     rows = [[row.what, row.name, row.kind, row.detail] for row in record.findings]
-    table = ["", tabulate(rows, headers=["what", "name", "finding", "detail"], disable_numparse=True)] if rows else []
-    return "\n".join([tabulate(facts, tablefmt="plain", disable_numparse=True), *table])
+    lines = ["", table(rows, headers=["what", "name", "finding", "detail"])] if rows else []
+    return "\n".join([table(facts, tablefmt="plain"), *lines])

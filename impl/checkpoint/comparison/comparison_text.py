@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tabulate import tabulate
-
 from impl.checkpoint.comparison.differences import CheckpointComparison, LeafDifference
+from impl.checkpoint.tables import table
 
 __all__ = ["comparison_text"]
 
@@ -22,13 +21,13 @@ def comparison_text(record: CheckpointComparison) -> str:
         ("compared", f"{record.compared} leaves ({record.values})"),
         ("found", f"{record.missing} missing, {record.extra} extra, {record.differing} differing"),
     ]
-    lines = [tabulate(facts, tablefmt="plain", disable_numparse=True)]
+    lines = [table(facts, tablefmt="plain")]
     skipped = [f"{row.part} ({row.leaves} leaves): {row.reason}" for row in record.not_compared]
     for title, items in (("not compared", skipped), ("notes", list(record.notes))):
         lines += [f"{title}:", *(f"  {item}" for item in items)] if items else []
     if record.differences:
         rows = [[row.part, row.path, row.reason, row.gap.left, row.gap.right, *_gap(row)] for row in record.differences]
-        lines += ["", tabulate(rows, headers=HEADERS, tablefmt="simple", disable_numparse=True)]
+        lines += ["", table(rows, headers=HEADERS, tablefmt="simple")]
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from impl.checkpoint.errors import CheckpointError
 from impl.checkpoint.leaves.leaf import show
 from impl.checkpoint.leaves.origin import Stored
 from impl.checkpoint.storage.chunks import dtype_of_array
-from impl.checkpoint.storage.orbax_metadata import read_tree
+from impl.checkpoint.storage.orbax_reading import read_tree
 from impl.checkpoint.storage.source import Source, open_source
 from impl.checkpoint.storage.values import Reader, parts_of
 

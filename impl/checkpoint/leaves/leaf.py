@@ -45,7 +45,7 @@ class KeyArray:
     impl: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LeafSpec:
     """What the metadata says of a leaf: stored shape, dtype by name, and the generator of a typed key ("" if none).
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 __all__ = ["Layer", "Origin", "Stack", "Stored", "show_origin", "stored_names"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stored:
     """The array that the source's store calls `name`, as it is."""
 
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Layer:
     """Layer `index` of another origin along `axis`, without that axis."""
 
@@ -28,7 +28,7 @@ class Layer:
     axis: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stack:
     """Several origins of one shape as the layers of a new `axis`."""
 

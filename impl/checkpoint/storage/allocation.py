@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 
-__all__ = ["return_large_buffers"]
+__all__ = ["return_free_memory", "return_large_buffers"]
 
 LARGE = 1 << 20
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
@@ -21,3 +21,10 @@ def return_large_buffers() -> None:
     call = getattr(ctypes.CDLL(None), "mallopt", None)
     if call is not None:
         call(_MMAP_THRESHOLD, LARGE)
+
+
+def return_free_memory() -> None:
+    """Gives what C libraries have freed back to the system; as far as glibc does, which others need not be asked to."""
+    call = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if call is not None:
+        call(0)

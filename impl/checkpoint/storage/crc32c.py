@@ -10,6 +10,7 @@ __all__ = ["crc32c"]
 
 POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed
 LANES = 2048
+STRETCH = 1 << 20  # bytes at a time
 _ALL = np.uint32(0xFFFFFFFF)
 
 
@@ -22,20 +23,29 @@ def _table() -> np.ndarray:
     return table
 
 
-def crc32c(data: bytes) -> int:
-    """CRC-32C of `data`.
+def crc32c(*parts: bytes) -> int:
+    """CRC-32C of the bytes of `parts`, one behind the other."""
+    register = _ALL
+    for part in parts:
+        for start in range(0, len(part), STRETCH):
+            register = _after(register, part[start : start + STRETCH])
+    return int(register ^ _ALL)
 
-    The register is linear in its bytes: zeros in front of a zero register change nothing, so the bytes are cut into
-    equal lanes, every lane is run from 0, and the registers are put together by what a lane of zeros does to a bit.
+
+def _after(register: np.uint32, data: bytes) -> np.uint32:
+    """The register after `data`.
+
+    It is linear in its bytes: zeros in front of a zero register change nothing, so the bytes are cut into equal lanes,
+    every lane is run from 0, and the registers are put together by what a lane of zeros does to a bit.
     """
-    lanes = LANES if len(data) > 64 * LANES else 64
-    length = -(-max(len(data), 4) // lanes)
-    padded = np.zeros(lanes * length, np.uint8)
-    start = padded.size - max(len(data), 4)
     if len(data) < 4:
-        return _plain(data)
+        return _plain(register, data)
+    lanes = LANES if len(data) > 64 * LANES else 64
+    length = -(-len(data) // lanes)
+    padded = np.zeros(lanes * length, np.uint8)
+    start = padded.size - len(data)
     padded[start:] = np.frombuffer(data, np.uint8)
-    padded[start : start + 4] ^= 0xFF  # the register starts with all bits set
+    padded[start : start + 4] ^= np.frombuffer(int(register).to_bytes(4, "little"), np.uint8)
     table = _table()
     # Behind the lanes of data, 32 lanes that start with one bit each and see zeros only.
     columns = np.zeros((length, lanes + 32), np.uint8)
@@ -44,7 +54,7 @@ def crc32c(data: bytes) -> int:
     registers[lanes:] = np.uint32(1) << np.arange(32, dtype=np.uint32)
     for column in columns:
         registers = table[(registers ^ column) & np.uint32(0xFF)] ^ (registers >> np.uint32(8))
-    return int(_joined(registers[:lanes], registers[lanes:]) ^ _ALL)
+    return _joined(registers[:lanes], registers[lanes:])
 
 
 def _joined(registers: np.ndarray, bits: np.ndarray) -> np.uint32:
@@ -62,9 +72,9 @@ def _joined(registers: np.ndarray, bits: np.ndarray) -> np.uint32:
     return np.uint32(found)
 
 
-def _plain(data: bytes) -> int:
+def _plain(register: np.uint32, data: bytes) -> np.uint32:
     """The same, byte by byte, for fewer bytes than the register holds."""
-    table, register = _table().tolist(), 0xFFFFFFFF
+    table, found = _table().tolist(), int(register)
     for byte in data:
-        register = table[(register ^ byte) & 255] ^ (register >> 8)
-    return register ^ 0xFFFFFFFF
+        found = table[(found ^ byte) & 255] ^ (found >> 8)
+    return np.uint32(found)

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from impl.checkpoint.errors import CheckpointError
+from impl.checkpoint.storage.allocation import return_free_memory
 
-__all__ = ["Extent", "Inline", "StoredArray", "Value", "is_indexed", "read_index", "stored_arrays"]
+__all__ = ["Extent", "Inline", "StoredArray", "Value", "is_indexed", "keys_of", "read_index", "stored_arrays"]
 
 MANIFEST = "manifest.ocdbt"
 _METADATA_KEYS: dict[str, Literal["zarr2", "zarr3"]] = {".zarray": "zarr2", "zarr.json": "zarr3"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Extent:
     """Bytes in a data file: its path relative to the store's folder, offset and length in bytes."""
 
@@ -33,7 +34,7 @@ class Extent:
     length: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Inline:
     """Bytes that lie in the index itself."""
 
@@ -43,7 +44,7 @@ class Inline:
 Value = Extent | Inline
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StoredArray:
     """One array of a store as it lies on disk.
 
@@ -86,6 +87,7 @@ def read_index(items: Path) -> dict[str, Value]:
         found: dict[str, Value] = {}
         if location := newest["root"].get("location"):
             _walk(tensorstore, store, location, "", found)
+        return_free_memory()  # what TensorStore told of the nodes was many times what is kept of it
         return dict(sorted(found.items()))
     except (ValueError, OSError, KeyError, UnicodeDecodeError, RecursionError) as problem:
         if isinstance(problem, CheckpointError):
@@ -94,6 +96,23 @@ def read_index(items: Path) -> dict[str, Value]:
         raise CheckpointError(
             f"{folder}: its index cannot be read ({reason}): restore the files or take another step"
         ) from problem
+
+
+def keys_of(items: Path) -> list[str]:
+    """Every key of the newest version of the store at `items`, in order, as TensorStore finds it.
+
+    All nodes are read, and their checksums verified. Raises CheckpointError where one cannot be.
+    """
+    import tensorstore
+
+    folder = Path(items).absolute()
+    try:
+        base = {"driver": "file", "path": f"{folder}/"}
+        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+        return sorted(key.decode() for key in store.list().result())
+    except (ValueError, OSError, UnicodeDecodeError) as problem:
+        reason = str(problem).strip().splitlines()[0][:300]
+        raise CheckpointError(f"{folder}: its index cannot be read ({reason}): check the disk") from problem
 
 
 def _walk(tensorstore: Any, store: Any, location: str, prefix: str, found: dict[str, Value]) -> None:

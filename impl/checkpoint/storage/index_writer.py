@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from impl.checkpoint.storage.crc32c import crc32c
 from impl.checkpoint.storage.index import MANIFEST, Extent, Inline, Value
@@ -58,27 +59,28 @@ def write_index(folder: Path, entries: Mapping[str, Value]) -> list[Path]:
         for start in range(0, len(ordered), NODE_ENTRIES):
             some = ordered[start : start + NODE_ENTRIES]
             indirect = sum(value.length for _, value in some if isinstance(value, Extent))
-            node = _sealed(_NODE_MAGIC, _leaf(some))
-            place = {"offset": out.tell(), "length": len(node), "tree": len(node)}
+            offset, length = out.tell(), _write_sealed(out, _NODE_MAGIC, _leaf(some))
+            place = {"offset": offset, "length": length, "tree": length}
             nodes.append(_Node(first=some[0][0], keys=len(some), indirect=indirect, **place))
-            out.write(node)
         root, height = nodes[0], 0
         if len(nodes) > 1:
-            node, height = _sealed(_NODE_MAGIC, _interior(nodes, file)), 1
+            offset, height = out.tell(), 1
+            length = _write_sealed(out, _NODE_MAGIC, _interior(nodes, file))
             sums = {name: sum(getattr(child, name) for child in nodes) for name in ("keys", "tree", "indirect")}
-            place = {"offset": out.tell(), "length": len(node)}
-            root = _Node(first=b"", **place, **{**sums, "tree": sums["tree"] + len(node)})
-            out.write(node)
+            root = _Node(first=b"", offset=offset, length=length, **{**sums, "tree": sums["tree"] + length})
     manifest = Path(folder) / MANIFEST
     with manifest.open("xb") as out:
-        out.write(_sealed(_MANIFEST_MAGIC, _manifest(root, height, file)))
+        _write_sealed(out, _MANIFEST_MAGIC, _manifest(root, height, file))
     return [path, manifest]
 
 
-def _sealed(magic: int, body: bytes) -> bytes:
-    """`body` with the header (magic, length, version 0, no compression) and the checksum around it."""
-    head = struct.pack(">I", magic) + struct.pack("<Q", 4 + 8 + 2 + len(body) + 4) + b"\0\0"
-    return head + body + struct.pack("<I", crc32c(head + body))
+def _write_sealed(out: BinaryIO, magic: int, body: bytes) -> int:
+    """Writes `body` with the header (magic, length, version 0, no compression) and the checksum; how many bytes."""
+    length = 4 + 8 + 2 + len(body) + 4
+    head = struct.pack(">I", magic) + struct.pack("<Q", length) + b"\0\0"
+    for part in (head, body, struct.pack("<I", crc32c(head, body))):
+        out.write(part)
+    return length
 
 
 def _manifest(root: _Node, height: int, file: str) -> bytes:

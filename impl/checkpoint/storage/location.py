@@ -24,7 +24,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.storage.orbax_metadata import read_step
+from impl.checkpoint.storage.orbax_reading import read_step
 
 __all__ = ["ITEM_NAMES", "UNFINISHED", "Location", "abandoned", "leftovers", "locate", "staged", "sync"]
 

@@ -24,16 +24,8 @@ from impl.checkpoint.storage.index import (
     read_index,
     stored_arrays,
 )
-from impl.checkpoint.storage.orbax_metadata import (
-    ARRAYS,
-    COMMITTED,
-    SHARDING,
-    STEP,
-    STRINGS,
-    TREE,
-    OrbaxTree,
-    read_tree,
-)
+from impl.checkpoint.storage.orbax_metadata import ARRAYS, COMMITTED, SHARDING, STEP, STRINGS, TREE, OrbaxTree
+from impl.checkpoint.storage.orbax_reading import read_tree
 
 __all__ = ["Source", "check_array", "noted_source", "open_source", "read_bytes", "specs_of", "strangers"]
 

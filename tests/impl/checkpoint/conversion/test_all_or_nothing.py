@@ -48,7 +48,7 @@ KILLED_AT = [
     "conversion.transfer.write_tree",
     "conversion.transfer._sync_below",
     "conversion.convert.write_step",
-    "conversion.convert.read_index",
+    "conversion.convert.keys_of",
     "storage.location._named",
     "storage.location._renamed_by_linux",
 ]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from impl.checkpoint import CheckpointError, entropy, entropy_text, load_tree, save_tree
-from impl.checkpoint.derived.entropy import moment_of, moments
 from impl.checkpoint.dialects.canonical import canonicalise
-from impl.checkpoint.leaves.tree import Flat, nest
+from impl.checkpoint.leaves.tree import nest
 from tests.impl.checkpoint import zoo
 from tests.impl.checkpoint.dialects.test_dialects import moved, normal, same
+from tests.impl.checkpoint.entropic import with_entropy
 
 KINDS = {"adamw": ("0/mu", "0/nu"), "adam_pax": ("mu", "nu"), "skip": ("inner_state/0/mu", "inner_state/0/nu")}
 KINDS["adamw_mask"] = KINDS["adamw"]
@@ -24,13 +24,6 @@ KINDS["muon"] = (
     "inner_states/muon/inner_state/0/mu",
 )
 ORACLE = {"mu": np.cos, "nu": np.sin}
-
-
-def with_entropy(flat):
-    """The tree with every moment made in memory, the leaves made by slot, and the dialect."""
-    found, slots, dialect = moments(flat)
-    made = {path: moment_of(each.maker, each.weight, flat.leaves[path].dtype) for path, each in found.items()}
-    return Flat(leaves={**flat.leaves, **made}, lists=flat.lists), slots, dialect
 
 
 def entropic(tree):

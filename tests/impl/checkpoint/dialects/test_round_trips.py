@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from impl.checkpoint import KeyArray
-from impl.checkpoint.derived.entropy import with_entropy
 from impl.checkpoint.dialects.canonical import canonicalise
 from impl.checkpoint.leaves.tree import nest
 from tests.impl.checkpoint import zoo
 from tests.impl.checkpoint.dialects.test_dialects import moved, normal, same
+from tests.impl.checkpoint.entropic import with_entropy
 
 BOUNDED = settings(
     max_examples=25,
