@@ -77,6 +77,45 @@ def test_training_goes_on_bit_equal_whoever_saved_and_whoever_loads(trained, tmp
     same(observed(taking), after)
 
 
+@pytest.fixture(scope="module")
+def dropping(tmp_path_factory):
+    """{side: a trainer with dropout whose weights stay, its checkpoint of step 2, what it was then, its losses}."""
+    config = family("llama2", dropout_rate=0.3, **LAYOUTS["scanned"])
+    still = TrainSettings(opt_type="adam_pax", learning_rate=0.0, schedule="scalar", adam_weight_decay=0.0)
+    found = {}
+    for name in SIDES:
+        trainer = side(name).Trainer(config, still, draw(config, 8), 5)
+        losses = [float(trainer.step(batch(INPUTS, step))["learning/loss"]) for step in range(SAVED)]
+        folder, at_break = tmp_path_factory.mktemp(f"{name}-dropping") / "own", observed(trainer)
+        save_tree(folder, trainer.tree())
+        losses += [float(trainer.step(batch(INPUTS, step))["learning/loss"]) for step in range(SAVED, LAST)]
+        found[name] = trainer, folder, at_break, losses
+    return found
+
+
+@pytest.mark.parametrize("loads", SIDES)
+@pytest.mark.parametrize("saves", SIDES)
+def test_whoever_saved_masks_go_on_where_the_one_that_loads_would_be(dropping, tmp_path, saves, loads):
+    """Weights do not move here, so that a side's losses depend on its masks alone, and those on seed and step."""
+    _, source, at_break, _ = dropping[saves]
+    taking, _, _, losses = dropping[loads]
+    if saves != loads:
+        convert(source, tmp_path / "converted", to={"linen": "D1", "nnx": "D3"}[loads], layout="keep", scan_axis=1)
+        source = tmp_path / "converted"
+    taking.adopt(load_tree(source))
+    same(observed(taking), at_break)
+    assert [float(taking.step(batch(INPUTS, step))["learning/loss"]) for step in range(SAVED, LAST)] == losses[SAVED:]
+    assert len(set(losses)) == LAST
+
+
+def test_streams_that_a_tree_has_in_part_are_not_made_up(dropping):
+    taking, source, _, _ = dropping["nnx"]
+    tree = load_tree(source)
+    del tree["model"]["decoder"]["dropout"]["rngs"]["count"]
+    with pytest.raises(BridgeError, match="model/decoder/dropout/rngs/count is missing"):
+        taking.adopt(tree)
+
+
 def test_the_run_that_is_resumed_is_one_that_moves(trained):
     """Without this, bit-equality above could be that of nothing."""
     for name in SIDES:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -12,11 +14,12 @@ import orbax.checkpoint as ocp
 import pytest
 
 from harness.cli import obeyed
-from impl.checkpoint import CheckpointError, check, checksum
+from impl.checkpoint import CheckpointError, check, checksum, save_tree
 from impl.checkpoint.checksums.manifest import FILE
 from impl.checkpoint.progress import untold
 from impl.checkpoint.storage.index import Extent, read_index, stored_arrays
 from tests.impl.checkpoint.orbax_writing import KERNEL, tree, write
+from tests.test_house import ROOT
 
 NAME = "params/params/decoder/layers/w"
 
@@ -166,3 +169,20 @@ def test_arrays_in_files_of_their_own_are_sealed_too(tmp_path):
     assert (row.what, row.name, row.kind) == ("leaf", NAME, "values")
     restored = ocp.PyTreeCheckpointHandler(use_ocdbt=False).restore(tmp_path / "plain", args=ocp.args.PyTreeRestore())
     assert np.array_equal(restored["opt_state"][0]["mu"]["params"]["decoder"]["layers"]["w"], KERNEL)
+
+
+SEALING = """
+import sys
+from pathlib import Path
+from impl.checkpoint import checksum
+checksum(Path(sys.argv[1]), lambda read, total: None)
+print(next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def test_sealing_a_large_leaf_takes_twice_its_room(tmp_path):
+    stack = np.random.default_rng(1).random((1024, 8, 1024), np.float32)  # one chunk, compressed, of eight layers
+    save_tree(tmp_path / "large", {"params": {"params": {"decoder": {"layers": {"w": stack}}}}})
+    words = [sys.executable, "-c", SEALING, str(tmp_path / "large")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100e6 + 2 * stack.nbytes
