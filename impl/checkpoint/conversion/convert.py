@@ -123,10 +123,10 @@ def convert_as(request: Request, watch: Watch) -> ConversionReport:
     with staged(request.target) as stage:
         items = stage / location.relative
         transfer = carry_out(source, plan, items, request.mode, lambda count, total: watch(count, total + reading))
-        _write_container(location, items, transfer.mode, changed.groups)
+        left = _write_container(location, items, transfer.mode, changed.groups)
         verified = _verify(source, plan, items, transfer, _told(watch, transfer, reading))
         traced = carry_manifest(source, plan, flat, items, lambda count, total: None)
-    beside = [*misnoted(canonical, location.custom_metadata), *_beside(source, request.target, traced, gone)]
+    beside = [*misnoted(canonical, location.custom_metadata), *left, *_beside(source, request.target, traced, gone)]
     return _report(request, changed, dialect, replace(assembly, notes=(*assembly.notes, *beside)), (transfer, verified))
 
 
@@ -168,8 +168,11 @@ def _uncounted(flat: Flat, step: Leaves) -> Flat:
 
 def _write_container(
     location: Location, items: FilePath, mode: Literal["link", "copy"], groups: tuple[Group, ...]
-) -> None:
-    """What lies around the tree: the notes on the step, Orbax's mark of success, and other items of the same step."""
+) -> list[str]:
+    """What lies around the tree: the notes on the step, Orbax's mark of success, and other items of the same step.
+
+    Returns a note on what was left behind.
+    """
     noted = dict(location.custom_metadata)
     if groups:
         # MaxText's readers trust this flag over the tree, so it has to follow the layout.
@@ -180,11 +183,13 @@ def _write_container(
     for folder, before in {items: location.items, root: location.items.parent if inside else location.items}.items():
         if (before / COMMITTED).is_file():
             carry_tree(before / COMMITTED, folder / COMMITTED, "copy")
-    for child in location.items.parent.iterdir() if inside else ():
+    left: list[str] = []
+    for child in sorted(location.items.parent.iterdir()) if inside else ():
         if child.name not in (items.name, STEP, COMMITTED):
-            carry_tree(child, root / child.name, mode)
+            left += map(str, carry_tree(child, root / child.name, mode))
     for folder in (items, *items.parents[: len(location.relative.parts)]):
         sync(folder)
+    return [f"{', '.join(left)}: neither a file nor a folder, and not carried over"] if left else []
 
 
 def _told(watch: Watch, transfer: Transfer, reading: int) -> Callable[[int], None] | None:

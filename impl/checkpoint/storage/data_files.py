@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -114,15 +115,21 @@ def carry_file(source: FilePath, target: FilePath, mode: How, runs: list[Run], m
             flusher.finish()
 
 
-def carry_tree(source: FilePath, target: FilePath, mode: How) -> None:
-    """Links or copies a file, or a folder with all that is in it, as it is."""
-    if source.is_dir() and not source.is_symlink():
+def carry_tree(source: FilePath, target: FilePath, mode: How) -> list[FilePath]:
+    """Links or copies a file, or a folder with all that is in it, and returns what was left behind.
+
+    That is what is neither: a symbolic link may lead anywhere, and a pipe gives no end to what is read of it.
+    """
+    kind = source.lstat().st_mode
+    if stat.S_ISDIR(kind):
         target.mkdir()
-        for child in source.iterdir():
-            carry_tree(child, target / child.name, mode)
+        left = [path for child in sorted(source.iterdir()) for path in carry_tree(child, target / child.name, mode)]
         sync(target)
-    else:
-        carry_file(source, target, mode, [(0, source.stat().st_size)], lambda count: None)
+        return left
+    if not stat.S_ISREG(kind):
+        return [source]
+    carry_file(source, target, mode, [(0, source.stat().st_size)], lambda count: None)
+    return []
 
 
 def _copied(old: int, new: int, count: int) -> int:

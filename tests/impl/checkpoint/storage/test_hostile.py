@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
 from impl.checkpoint import CheckpointError, inspect, load_tree, save_tree
+from tests.impl.checkpoint.saving import attempt
 
 
 def absent(path, tree):
@@ -108,3 +111,23 @@ def test_save_and_load_keep_every_leaf(tmp_path, draw):
         save_tree(tmp_path / "tree", tree)
     with pytest.raises(CheckpointError, match="a/b: a object, expected an array"):
         save_tree(tmp_path / "other", {"a": {"b": object()}})
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_pipes_and_links_beside_the_tree_are_left_behind_and_named(tmp_path, linen_tree, mode):
+    step = tmp_path / "step"
+    save_tree(step / "items", linen_tree(3, 1))
+    (step / "more").mkdir()
+    (step / "more" / "text").write_text("kept")
+    os.mkfifo(step / "more" / "pipe")  # whoever reads of it waits without end
+    (step / "away").symlink_to("/etc")
+    (step / "round").symlink_to(".")
+    notes = attempt(step, tmp_path / "out", mode=mode).notes
+    left = ", ".join(str(step / name) for name in ("away", "more/pipe", "round"))
+    assert f"{left}: neither a file nor a folder, and not carried over" in notes
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*") if path.parent.name in ("out", "more")) == [
+        "_CHECKPOINT_METADATA",
+        "items",
+        "more",
+        "text",
+    ]
