@@ -57,7 +57,7 @@ def check_computed(plan: Plan, items: FilePath, moved: Callable[[int], None]) ->
     written = open_source(items)
     for name, leaf in plan.computed.items():
         values, there = leaf.opens(), Reader(items, room=0)
-        for part in parts_of(written.arrays[name]).values():
+        for _, part in parts_of(written.arrays[name]):
             wanted, found = values(part), there.part(written, Stored(name), part)
             if wanted.dtype != found.dtype or not _same(wanted, found):
                 raise CheckpointError(f"{name}: other bytes after reading back: check the disk and begin again")

@@ -36,6 +36,8 @@ __all__ = [
     "without_axis",
 ]
 
+LARGEST = 1 << 50
+"""Bytes of an array that may be true. Chunks that hold the fill value alone may be absent, so no file shows a lie."""
 _INDIFFERENT = {"bytes", "zstd", "gzip", "blosc", "crc32c", "sharding_indexed"}
 """Codecs of zarr 3 that see a chunk as bytes in C order, or as smaller chunks of such."""
 
@@ -197,7 +199,7 @@ def _unravelled(number: int, grid: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def check_chunks(array: StoredArray, *, every: str) -> None:
-    """Raises CheckpointError for a chunk outside the grid, one of the wrong length, and one that is missing.
+    """Raises CheckpointError for a chunk outside the grid, of the wrong length, or missing, and for an absurd shape.
 
     every: "every" when chunks that hold the fill value alone are stored too, "some" when they may be absent.
     """
@@ -212,6 +214,11 @@ def check_chunks(array: StoredArray, *, every: str) -> None:
         places = (_unravelled(number, grid) for number in range(len(array.chunks) + 1))
         lost = next(place for place in places if place not in array.chunks)
         raise CheckpointError(f"{array.name}: the chunk at {lost} is missing: restore the files or take another step")
+    if (size := bytes_of_array(array)) > LARGEST:
+        raise CheckpointError(
+            f"{array.name}: shape {array.shape} of {array.dtype} is {size} bytes, at most {LARGEST} are believed: "
+            "restore the files or take another step"
+        )
     if is_plain(array):
         wanted = math.prod(array.chunk_shape) * dtype_of_array(array).itemsize
         wrong = next((place for place, value in array.chunks.items() if value_length(value) != wanted), None)

@@ -113,14 +113,12 @@ def whole_of(values: np.ndarray) -> Values:
     return lambda part: values[part]
 
 
-def parts_of(array: StoredArray) -> dict[tuple[int, ...], Part]:
-    """The part of the array that each of its chunks holds, by the chunk's place."""
-    found = {}
+def parts_of(array: StoredArray) -> Iterator[tuple[tuple[int, ...], Part]]:
+    """The place of each chunk of the array, and the part of it that the chunk holds."""
     for place in itertools.product(*map(range, grid_of(array))):
         starts = [at * length for at, length in zip(place, array.chunk_shape, strict=True)]
         ends = [min(at + length, end) for at, length, end in zip(starts, array.chunk_shape, array.shape, strict=True)]
-        found[place] = tuple(map(slice, starts, ends))
-    return found
+        yield place, tuple(map(slice, starts, ends))
 
 
 def encoded(array: StoredArray, values: Values) -> Iterator[tuple[tuple[int, ...], bytes]]:
@@ -133,7 +131,7 @@ def encoded(array: StoredArray, values: Values) -> Iterator[tuple[tuple[int, ...
     spec: dict[str, Any] = {"driver": driver, "kvstore": f"memory://{array.name}/", "metadata": dict(array.metadata)}
     spec["store_data_equal_to_fill_value"] = True
     out = tensorstore.open(spec, context=context, create=True, open=True).result()
-    for place, part in parts_of(array).items():
+    for place, part in parts_of(array):
         out[part].write(np.asarray(values(part), dtype_of_array(array))).result()
         key = chunk_key(array, place)
         yield place, memory[key]

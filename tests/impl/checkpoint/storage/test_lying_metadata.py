@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from impl.checkpoint import CheckpointError, inspect, save_tree
+from impl.checkpoint import CheckpointError, entropy, inspect, save_tree
 from impl.checkpoint.storage.index import Extent, Inline, read_index
 from impl.checkpoint.storage.index_writer import write_index
 from tests.impl.checkpoint.saving import attempt
@@ -159,3 +159,12 @@ def test_a_note_that_contradicts_the_tree_is_told(tmp_path, linen_tree):
     assert words in inspect(tmp_path / "tree").notes
     assert words in attempt(tmp_path / "tree", tmp_path / "out").notes
     assert inspect(tmp_path / "out").custom_metadata == {"scan_layers": True}
+
+
+def test_a_shape_that_cannot_be_is_refused_though_chunks_may_be_absent(spoilt):
+    file = spoilt / "_METADATA"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "store_array_data_equal_to_fill_value": False}))
+    rewritten(spoilt, edited(shape=[10**9, 10**9], fill_value=0.0))
+    for verb in (inspect, lambda source: entropy(source, source.with_name("out"))):
+        with pytest.raises(CheckpointError, match=r"embedding: shape \(1000000000, 1000000000\) .* are believed"):
+            verb(spoilt)
