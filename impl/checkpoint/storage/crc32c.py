@@ -10,7 +10,7 @@ __all__ = ["crc32c"]
 
 POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed
 LANES = 2048
-STRETCH = 1 << 20  # bytes at a time
+STRETCH = 1 << 18  # bytes at a time
 _ALL = np.uint32(0xFFFFFFFF)
 
 

@@ -12,12 +12,12 @@ import ctypes
 import errno
 import functools
 import glob
-import hashlib
 import os
 import platform
 import re
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -164,7 +164,7 @@ def _machine() -> str:
     for file in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         with contextlib.suppress(OSError):
             words.append(os.readlink(file) if file.startswith("/proc/self") else FilePath(file).read_text())
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:8]
+    return f"{zlib.crc32(chr(10).join(words).encode()):08x}"
 
 
 def _is_running(process: int) -> bool:
