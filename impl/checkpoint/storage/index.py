@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from impl.checkpoint.errors import CheckpointError
-from impl.checkpoint.storage.allocation import return_free_memory
+from impl.checkpoint.storage.allocation import return_free_memory, return_large_buffers
 
 __all__ = ["Extent", "Inline", "StoredArray", "Value", "is_indexed", "keys_of", "read_index", "stored_arrays"]
 
@@ -73,6 +73,7 @@ def read_index(items: Path) -> dict[str, Value]:
     """
     import tensorstore
 
+    return_large_buffers()
     folder = Path(items).absolute()
     try:
         store = tensorstore.KvStore.open({"driver": "file", "path": f"{folder}/"}).result()
