@@ -13,7 +13,9 @@ from impl.math.moe import (
     Router,
     Routing,
     Score,
+    capacity,
     dense,
+    limited,
     load_balance,
     loads,
     probabilities,
@@ -134,6 +136,15 @@ def gated(config: ModelConfig, projections: tuple[jax.Array, ...]) -> jax.Array:
 
 
 def combined(config: ModelConfig, x: jax.Array, routing: Routing, experts: Experts) -> jax.Array:
-    """Tokens [B, T, E] through their experts, by every expert's products or by sorted tokens."""
-    dispatch = sparse if config.sparse_matmul else dense
-    return dispatch(x, routing, experts, lambda found: gated(config, found))
+    """Tokens [B, T, E] through their experts, by every expert's products, sorted, or as many as experts take.
+
+    Rows are what capacity is counted by: a prompt drops choices as a row in training does, a single token none.
+    """
+
+    def activated(found: tuple[jax.Array, ...]) -> jax.Array:
+        return gated(config, found)
+
+    if config.capacity_factor > 0:
+        taken = capacity(x.shape[1], router(config), config.num_experts, config.capacity_factor)
+        return limited(x, routing, experts, activated, taken)
+    return (sparse if config.sparse_matmul else dense)(x, routing, experts, activated)

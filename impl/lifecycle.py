@@ -77,14 +77,13 @@ def _masks(taps: Values) -> dict[str, np.ndarray]:
 def resume(name: str, config: ModelConfig, weights: Values, batch: Batches, steps: int) -> Channels:
     """Interrupted equals uninterrupted: half the steps, a checkpoint on disk, another process's fresh state, the rest.
 
-    Weights, slots, step, rng streams and the losses after the break must be bit-equal on each side by itself; with
-    dropout off they are compared between the sides too.
+    Weights, slots, step, rng streams, statistics of quantised products and the losses after the break must be bit-equal
+    on each side by itself; with dropout off they are compared between the sides too.
     """
     with tempfile.TemporaryDirectory(prefix="resume-") as folder:
         straight, expected = _trained(name, config, weights, batch, Path(folder) / "straight", (steps,))
         resumed, got = _trained(name, config, weights, batch, Path(folder) / "broken", (steps // 2, steps))
-    straight_after = {**straight.weights(), **straight.slots()}
-    after = {**resumed.weights(), **resumed.slots()}
+    straight_after, after = ({**of.weights(), **of.slots(), **of.statistics()} for of in (straight, resumed))
     claims = {f"{key} resumes": np.bool_(np.array_equal(value, after[key])) for key, value in straight_after.items()}
     for step, metrics in got.items():
         claims.update(

@@ -24,6 +24,8 @@ class Mixture:
         optimizer. load_balance_loss_weight: 0 computes no such loss.
     per_expert_scale: experts have a factor each; fuse_expert_scales multiplies output kernels by it, not weights.
     sparse_matmul: tokens are sorted by expert; else every expert computes every token.
+    capacity_factor: above 0 an expert takes that many times its even share of a row's choices, and no more; -1 takes
+        all (`impl.math.moe.limited`).
     mlp_activations_limit: bounds what enters the activation, as gpt-oss does, by arXiv 2508.10925; 0 bounds nothing.
     attention_sink: each head has a logit of its own for attending to nothing.
     """
@@ -48,3 +50,4 @@ class Mixture:
     sparse_matmul: bool = later(False)
     mlp_activations_limit: float = later(0.0)
     attention_sink: bool = later(False)
+    capacity_factor: float = later(-1.0)

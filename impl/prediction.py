@@ -60,9 +60,4 @@ def prediction_problems(config: ModelConfig) -> list[str]:
         )
     if config.decoder_block == "gpt3":
         found.append("mtp_num_layers with decoder_block='gpt3': these layers norm by the root mean square; use 0")
-    if config.quantization:
-        found.append(
-            f"mtp_num_layers={count} with quantization={config.quantization!r}: layers that predict further are not "
-            "multiplied in 8 bits; use one of the two"
-        )
     return found

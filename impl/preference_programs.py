@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from impl.checkpoint import load_tree, save_tree
-from impl.config import ConfigError
+from impl.config import ConfigError, ModelConfig
+from impl.experts import BALANCE, only_chooses
 from impl.params import draw
 from impl.preference_inputs import PREFERENCE_FIELDS, pairs
 from impl.requested import ROWS, config_of, preference_of, training_of
 from impl.sides import side
 from impl.training.loop import Checkpoints, fit, newest
-from impl.training.objective import Batch
+from impl.training.objective import Batch, auxiliary_losses, named_terms
 from impl.training.preference import PairOutcomes, PreferenceBatch
 
 __all__ = ["dpo", "dpo_resume", "inputs", "tapped", "with_step_0"]
@@ -80,11 +81,13 @@ def dpo(name: str, settings: Settings, weights: Values, inputs: Values) -> Chann
     trainer = _trainer(name, settings, weights)
     reference = {key.removeprefix(REFERENCE): value for key, value in inputs.items() if key.startswith(REFERENCE)}
     first = _batch(inputs, 0)
-    undecided = _undecided(trainer.evaluate(first), trainer.gradients(first)[0])
+    config = config_of(settings)
+    undecided = _undecided(config, trainer.evaluate(first), trainer.gradients(first)[0])
     trainer.refer(reference)
-    told = trainer.evaluate(first)
+    evaluated = trainer.evaluate(first)
     gradients, terms = trainer.gradients(first)
-    losses = {f"gradient/{field}": value for field, value in terms._asdict().items()}
+    told = named_terms(terms) | auxiliary_losses(terms.aux, training_of(settings))
+    losses = {f"gradient/{field}": value for field, value in told.items()}
     leaked = trainer.reference_gradients(first)
     for step in range(settings.get("steps", 1)):
         metrics = trainer.step(_batch(inputs, step))
@@ -96,9 +99,10 @@ def dpo(name: str, settings: Settings, weights: Values, inputs: Values) -> Chann
             **{f"{key} of the reference has no gradient": np.bool_(not np.any(g)) for key, g in leaked.items()},
             **{f"{key} of the reference did not move": _same(reference[key], value) for key, value in kept.items()},
             **{f"{key} was trained": ~_same(weights[key], value) for key, value in after.items()},
-            "the loss tells the policy from its reference": ~np.all(_is_ln_2(told.losses)),
+            "the loss tells the policy from its reference": ~np.all(_is_ln_2(evaluated.losses)),
+            **{f"{name} is not zero": np.bool_(value != 0) for name, value in losses.items() if BALANCE in name},
         },
-        "outputs": {f"pairs/{field}": value for field, value in told._asdict().items()},
+        "outputs": {f"pairs/{field}": value for field, value in evaluated._asdict().items()},
         "loss": losses,
         "gradients": gradients,
         "updates": {**after, **trainer.slots()},
@@ -106,13 +110,19 @@ def dpo(name: str, settings: Settings, weights: Values, inputs: Values) -> Chann
     }
 
 
-def _undecided(pairs: PairOutcomes, gradients: Values) -> dict[str, np.bool_]:
-    """What must hold while policy and reference are the same: ln 2 for each pair, no reward, and yet a gradient."""
+def _undecided(config: ModelConfig, pairs: PairOutcomes, gradients: Values) -> dict[str, np.bool_]:
+    """What must hold while policy and reference are the same: ln 2 for each pair, no reward, and yet a gradient.
+
+    A routing bias that only chooses has none.
+    """
+    sloped = {name: np.any(value) for name, value in gradients.items()}
     return {
         "a policy that is its reference has loss ln 2": np.all(_is_ln_2(pairs.losses)),
         "a policy that is its reference has accuracy 0": ~np.any(pairs.chosen > pairs.rejected),
         "a policy that is its reference has margin 0": ~np.any(pairs.margins),
-        "a policy that is its reference has a gradient": np.bool_(all(np.any(value) for value in gradients.values())),
+        "a policy that is its reference has a gradient": np.bool_(
+            all(has != only_chooses(config, name) for name, has in sloped.items())
+        ),
     }
 
 

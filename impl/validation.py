@@ -87,6 +87,13 @@ def _mixture_problems(config: ModelConfig) -> list[str]:
         found.append(
             f"routed_bias_update_rate={config.routed_bias_update_rate} moves a routing bias: set routed_bias too"
         )
+    if config.capacity_factor != -1.0 and config.capacity_factor <= 0:
+        found.append(f"capacity_factor={config.capacity_factor} lets no expert take anything: make it positive, or -1")
+    if config.capacity_factor > 0 and config.sparse_matmul:
+        found.append(
+            f"capacity_factor={config.capacity_factor} with sparse_matmul=True: sorted tokens are all taken; use -1, "
+            "or sparse_matmul=False"
+        )
     never = ("shared_experts", "load_balance_loss_weight", "routed_bias_update_rate", "mlp_activations_limit")
     values = {name: getattr(config, name) for name in never}
     return found + [f"{name}={value} must not be negative" for name, value in values.items() if value < 0]

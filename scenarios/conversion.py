@@ -20,6 +20,9 @@ SCENARIO = Scenario(
         "gemma3-scan1": {"config": family("gemma3", scan_layers=True)},
         "latent": {"config": family("deepseek_mla_lora")},
         "latent-scan0": {"config": family("deepseek_mla_lora", scan_layers=True, param_scan_axis=0)},
+        "fp8-scan1": {
+            "config": family("gpt3", scan_layers=True, num_decoder_layers=2, quantization="fp8", amax_history_length=3)
+        },
     },
     faults=("conversion_forgets_moments",),
     quick=("scan1",),

@@ -25,6 +25,9 @@ SCENARIO = Scenario(
         },
         "adam_pax-scan1": {"config": family("gpt3", scan_layers=True), "retrained": ADAM_PAX},
         "sgd": {"config": family("gemma2"), "retrained": SGD},
+        "fp8-scan1": {
+            "config": family("gpt3", scan_layers=True, num_decoder_layers=2, quantization="fp8", amax_history_length=3)
+        },
     },
     faults=("crossing_restarts_dropout",),
     quick=("dropout-scan1",),

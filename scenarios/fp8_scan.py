@@ -29,6 +29,7 @@ SCENARIO = Scenario(
         },
         "llama2-bf16-scan1": {"config": fp8("llama2", dtype="bfloat16", scan_layers=True)},
         "gpu-qwen3-scan1-remat": {"config": fp8("qwen3", "fp8_gpu", scan_layers=True, remat_policy="full")},
+        "mtp-scan1": {"config": fp8("llama2", mtp_num_layers=2, num_decoder_layers=2, scan_layers=True)},
     },
     quick=("scan1",),
     faults=("fp8_descended", "fp8_clipped", "fp8_lost_in_accumulation", "fp8_stale_tracer"),

@@ -19,6 +19,7 @@ SCENARIO = Scenario(
         "deepseek-scan1": {"config": family("deepseek", scan_layers=True)},
         "scaled": {"config": family("mixtral", **SCALED)},
         "scaled-fused-scan1": {"config": family("mixtral", **SCALED, fuse_expert_scales=True, scan_layers=True)},
+        "limited-scan1": {"config": family("qwen3_moe", sparse_matmul=False, capacity_factor=0.7, scan_layers=True)},
         "accumulated-scan1": {
             "config": family("deepseek", scan_layers=True),
             "rows": 4,

@@ -14,6 +14,9 @@ SCENARIO = Scenario(
         "quiet-scan0": {"config": family("gpt3", scan_layers=True, param_scan_axis=0)},
         "gpt_oss-scan1": {"config": family("gpt_oss", scan_layers=True)},
         "latent-dropout-scan1": {"config": family("deepseek_mla_lora", dropout_rate=0.3, scan_layers=True)},
+        "fp8-scan1": {
+            "config": family("gpt3", scan_layers=True, num_decoder_layers=2, quantization="fp8", amax_history_length=3)
+        },
     },
     faults=("resume_forgets_moments", "resume_restarts_dropout"),
     quick=("dropout",),

@@ -6,12 +6,12 @@ from impl.tiny import family
 from impl.training.settings import TrainSettings
 
 CALM = TrainSettings(adam_eps=1e-4)
-SMALL = family("llama2", vocab_size=260, num_decoder_layers=1)
+FURTHER = family("llama2", vocab_size=260, mtp_num_layers=1, num_decoder_layers=2, scan_layers=True)
 
 SCENARIO = Scenario(
     why="the same placements must give the same numbers: a reduction over the wrong devices is a wrong gradient",
     program="sharded_train",
-    settings={"rows": 8, "steps": 2, "config": SMALL, "train": CALM},
+    settings={"rows": 8, "steps": 2, "config": family("llama2", vocab_size=260, num_decoder_layers=1), "train": CALM},
     matrix={
         "explicit": {"plan": Plan(mesh={"fsdp": 2, "tensor": 2, "expert": 2}, axis_types="explicit")},
         "explicit-tiled": {
@@ -31,6 +31,7 @@ SCENARIO = Scenario(
             "plan": Plan(mesh={"data": 2, "fsdp": 2, "tensor": 2}, zero=1),
             "train": TrainSettings(adam_eps=1e-4, gradient_accumulation_steps=2),
         },
+        "mtp-scan1": {"config": FURTHER, "plan": Plan(mesh={"fsdp": 2, "tensor": 2, "context": 2})},
     },
     devices=8,
     gibibytes=4.0,

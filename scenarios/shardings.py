@@ -26,6 +26,7 @@ SCENARIO = Scenario(
             "plan": ZERO,
             "train": TrainSettings(gradient_accumulation_steps=2),
         },
+        "mtp": {"config": family("qwen3", vocab_size=260, mtp_num_layers=1, num_decoder_layers=1), "plan": BOTH},
         "offloaded": {
             "config": family("qwen3", vocab_size=260, parameter_memory_host_offload=True),
             "plan": Plan(mesh={"fsdp": 2, "tensor": 2}),

@@ -13,6 +13,10 @@ SCENARIO = Scenario(
     matrix={
         "llama2": {"config": family("llama2"), "offset": 3000},
         "gemma2": {"config": family("gemma2", scan_layers=True, num_decoder_layers=1)},
+        "mtp": {
+            "config": family("llama2", mtp_num_layers=2, mtp_eval_target_module=1, num_decoder_layers=1),
+            "offset": 3000,
+        },
         "gpt3": {"config": family("gpt3", scan_layers=True, num_decoder_layers=2)},
     },
     quick=("gemma2",),

@@ -14,7 +14,6 @@ from impl.math.head import tied_logits
 from impl.nnx import trainer
 from impl.nnx.transformer import embed
 from impl.training.prediction import check_predictable
-from impl.training.settings import TrainSettings
 
 __all__ = ["Trainer", "Transformer"]
 
@@ -23,7 +22,7 @@ class Transformer(nnx.Module):
     """As `impl.nnx.Transformer`, with the decoder still in Linen; it is initialised lazily, from a sample input."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        check_predictable(self, config, TrainSettings())
+        check_predictable(self, config)
         self.config = config
         self.token_embedder = embed(config, config.vocab_size, rngs)
         linen = Decoder(config, deterministic=config.dropout_rate == 0.0)

@@ -10,24 +10,39 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.training.train_state import TrainState
 
+from impl.config import ModelConfig
+from impl.linen.train import settled
 from impl.math.accumulation import strided
 from impl.math.preference import Pairs
-from impl.training.objective import clipped, global_norm, scaled
+from impl.training.auxiliary import collected
+from impl.training.objective import Shares, clipped, global_norm, scaled
 from impl.training.preference import (
     PreferenceBatch,
     PreferenceTerms,
+    added_terms,
     pair_logps,
     pair_masks,
+    pair_shares,
     preference_metrics,
     preference_objective,
     stacked,
+    with_told,
     zero_terms,
 )
 from impl.training.settings import PreferenceSettings, TrainSettings
+from impl.trees import flat
 
-__all__ = ["PreferenceState", "logps_fn", "loss_fn", "preference_grad_fn", "preference_step", "with_reference"]
+__all__ = [
+    "PreferenceState",
+    "logps_fn",
+    "loss_fn",
+    "preference_grad_fn",
+    "preference_step",
+    "reference_grad_fn",
+    "with_reference",
+]
 
-Loss = Callable[[Any, Any, PreferenceBatch, jax.Array], tuple[jax.Array, PreferenceTerms]]
+Loss = Callable[[Any, Any, PreferenceBatch, jax.Array, Shares], tuple[jax.Array, PreferenceTerms]]
 Grads = Callable[[Any, Any, PreferenceBatch, jax.Array], tuple[Any, PreferenceTerms]]
 
 
@@ -57,42 +72,71 @@ def logps_fn(model: Callable[..., nn.Module], preference: PreferenceSettings) ->
 
 
 def loss_fn(model: Callable[..., nn.Module], settings: TrainSettings, preference: PreferenceSettings) -> Loss:
-    """(params, reference_params, batch, key) -> (what is differentiated, terms).
+    """(params, reference_params, batch, key, shares) -> (what is differentiated, terms).
 
-    The policy trains with dropout; the reference never drops anything, and no gradient goes through it.
+    The policy trains with dropout, and what its layers sow is in the terms; the reference never drops anything, sows
+    nothing, and no gradient goes through it. shares: see `impl.training.preference.pair_shares`.
     """
     policy, judge = model(deterministic=False), logps_fn(model, preference)
 
     def loss(
-        params: Any, reference_params: Any, batch: PreferenceBatch, key: jax.Array
+        params: Any, reference_params: Any, batch: PreferenceBatch, key: jax.Array, shares: Shares
     ) -> tuple[jax.Array, PreferenceTerms]:
         rows, masks = stacked(batch), pair_masks(batch, preference)
-        ours = pair_logps(policy.apply(params, *rows, rngs={"dropout": key}), batch, masks)
+        logits, sown = policy.apply(params, *rows, rngs={"dropout": key}, mutable=["intermediates"])
+        ours = pair_logps(logits, batch, masks)
         theirs = jax.lax.stop_gradient(judge(reference_params, batch))
-        return preference_objective(ours, theirs, masks, settings, preference)
+        value, terms = preference_objective(ours, theirs, masks, settings, preference)
+        return with_told(value, terms, collected(flat(sown.get("intermediates", {})), policy.config), shares)
 
     return loss
 
 
-def preference_grad_fn(loss: Loss, settings: TrainSettings) -> Grads:
+def preference_grad_fn(
+    model: Callable[..., nn.Module], settings: TrainSettings, preference: PreferenceSettings
+) -> Grads:
     """(params, reference_params, batch, key) -> (gradients like params, terms), over all microbatches."""
-    differentiate = jax.grad(loss, has_aux=True)
-    return differentiate if settings.gradient_accumulation_steps == 1 else _accumulated(differentiate, settings)
+    differentiate = jax.grad(loss_fn(model, settings, preference), has_aux=True)
+    if settings.gradient_accumulation_steps > 1:
+        return _accumulated(differentiate, model(deterministic=False).config, settings, preference)
+
+    def grads(
+        params: Any, reference_params: Any, batch: PreferenceBatch, key: jax.Array
+    ) -> tuple[Any, PreferenceTerms]:
+        return differentiate(params, reference_params, batch, key, pair_shares(batch, settings, preference))
+
+    return grads
 
 
-def _accumulated(differentiate: Grads, settings: TrainSettings) -> Grads:
+def reference_grad_fn(
+    model: Callable[..., nn.Module], settings: TrainSettings, preference: PreferenceSettings
+) -> Callable[[Any, Any, PreferenceBatch, jax.Array], Any]:
+    """The same by reference_params, the batch taken whole: zeros, or something leaks into what must stay fixed."""
+    differentiate = jax.grad(loss_fn(model, settings, preference), argnums=1, has_aux=True)
+
+    def grads(params: Any, reference_params: Any, batch: PreferenceBatch, key: jax.Array) -> Any:
+        return differentiate(params, reference_params, batch, key, pair_shares(batch, settings, preference))[0]
+
+    return grads
+
+
+def _accumulated(
+    differentiate: Callable[..., Any], config: ModelConfig, settings: TrainSettings, preference: PreferenceSettings
+) -> Grads:
     """Gradients summed over strided microbatches, one dropout key each, then divided by the pairs that count."""
     count = settings.gradient_accumulation_steps
 
     def grads(
         params: Any, reference_params: Any, batch: PreferenceBatch, key: jax.Array
     ) -> tuple[Any, PreferenceTerms]:
-        def step(carry: Any, micro: tuple[jax.Array, PreferenceBatch]) -> tuple[Any, None]:
-            index, part = micro
-            found = differentiate(params, reference_params, part, jax.random.fold_in(key, index))
-            return jax.tree.map(jnp.add, carry, found), None
+        shares = pair_shares(batch, settings, preference)
 
-        start = (jax.tree.map(jnp.zeros_like, params), zero_terms())
+        def step(carry: tuple[Any, PreferenceTerms], micro: tuple[jax.Array, PreferenceBatch]) -> tuple[Any, None]:
+            index, part = micro
+            grads, terms = differentiate(params, reference_params, part, jax.random.fold_in(key, index), shares)
+            return (jax.tree.map(jnp.add, carry[0], grads), added_terms(carry[1], terms)), None
+
+        start = (jax.tree.map(jnp.zeros_like, params), zero_terms(config))
         parts = PreferenceBatch(*[strided(field, count) for field in batch])
         (total, terms), _ = jax.lax.scan(step, start, (jnp.arange(count), parts))
         return scaled(total, terms.pairs), terms
@@ -101,7 +145,7 @@ def _accumulated(differentiate: Grads, settings: TrainSettings) -> Grads:
 
 
 def preference_step(
-    gradients: Grads, settings: TrainSettings
+    gradients: Grads, settings: TrainSettings, config: ModelConfig
 ) -> Callable[[PreferenceState, PreferenceBatch, jax.Array], tuple[PreferenceState, dict[str, jax.Array]]]:
     """(state, batch, key) -> (state after one update, metrics). The dropout key is `key` folded by the step."""
 
@@ -113,7 +157,8 @@ def preference_step(
         raw_norm = global_norm(grads)
         grads = clipped(grads, raw_norm, settings)
         state = state.apply_gradients(grads=grads)
+        state = state.replace(params=settled(state.params, terms.aux, config))
         norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(grads), "param_norm": global_norm(state.params)}
-        return state, preference_metrics(terms, norms)
+        return state, preference_metrics(terms, norms, settings)
 
     return step

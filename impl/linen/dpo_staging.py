@@ -9,11 +9,12 @@ import jax
 from flax import linen as nn
 
 from impl.config import ModelConfig
-from impl.linen.dpo import logps_fn, loss_fn, preference_grad_fn, preference_step, with_reference
+from impl.linen.dpo import logps_fn, preference_grad_fn, preference_step, with_reference
 from impl.linen.state import abstract_state
 from impl.names import addresses
 from impl.preference_staging import REFERENCE, abstract_pairs, pairs_of
 from impl.staging import Labels, Staged, named, prefixed
+from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.preference import outcomes
 from impl.training.settings import PreferenceSettings, TrainSettings
@@ -60,8 +61,8 @@ class _Programs:
         self.leaves = named(self.state, self._name)
         self.policy = named({"params": self.state.params}, self._name).keys()
         self._logps = logps_fn(model, self.preference)
-        self._gradients = preference_grad_fn(loss_fn(model, settings, self.preference), settings)
-        self._update = preference_step(self._gradients, settings)
+        self._gradients = preference_grad_fn(model, settings, self.preference)
+        self._update = preference_step(self._gradients, settings, config)
 
     def evaluate(self, values: Values) -> Values:
         held, batch = self._filled(values), pairs_of(values)
@@ -72,7 +73,7 @@ class _Programs:
     def gradients(self, values: Values) -> Values:
         held = self._filled(values)
         grads, terms = self._gradients(held.params, held.reference_params, pairs_of(values), values["key"])
-        losses = {f"loss/{key}": value for key, value in terms._asdict().items()}
+        losses = {f"loss/{key}": value for key, value in named_terms(terms).items()}
         return losses | {f"gradients/{key}": leaf for key, leaf in named({"params": grads}, self._name).items()}
 
     def step(self, values: Values) -> Values:

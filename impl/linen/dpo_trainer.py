@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from impl.config import ModelConfig
-from impl.linen.dpo import logps_fn, loss_fn, preference_grad_fn, preference_step, with_reference
+from impl.linen.dpo import logps_fn, preference_grad_fn, preference_step, reference_grad_fn, with_reference
 from impl.linen.dpo_staging import staged_preference
 from impl.linen.trainer import Trainer
 from impl.names import gather, scatter
@@ -42,12 +42,11 @@ class PreferenceTrainer(Trainer):
         super().__init__(config, settings, weights, seed)
         self.state = with_reference(self.state, jax.tree.map(jax.numpy.copy, self.state.params))
         model = partial(self._module, config)
-        loss = loss_fn(model, settings, preference)
-        gradients = preference_grad_fn(loss, settings)
-        self._step = jax.jit(preference_step(gradients, settings), donate_argnums=0)
+        gradients = preference_grad_fn(model, settings, preference)
+        self._step = jax.jit(preference_step(gradients, settings, config), donate_argnums=0)
         self._logps = jax.jit(logps_fn(model, preference))
         self._outcomes = jax.jit(partial(outcomes, preference=preference))
-        self._grads, self._leak = jax.jit(gradients), jax.jit(jax.grad(loss, argnums=1, has_aux=True))
+        self._grads, self._leak = jax.jit(gradients), jax.jit(reference_grad_fn(model, settings, preference))
 
     @classmethod
     def staged_preference(
@@ -63,7 +62,7 @@ class PreferenceTrainer(Trainer):
     def gradients(self, batch: PreferenceBatch) -> tuple[dict[str, np.ndarray], PreferenceTerms]:
         """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is."""
         grads, terms = self._derived(self._grads, batch)
-        return gather(flat(grads["params"]), self.table), PreferenceTerms(*map(np.asarray, terms))
+        return gather(flat(grads["params"]), self.table), jax.tree.map(np.asarray, terms)
 
     def evaluate(self, batch: PreferenceBatch) -> PairOutcomes:
         """What each pair comes to with dropout off, on a policy and a reference that one compiled program runs.
@@ -77,7 +76,7 @@ class PreferenceTrainer(Trainer):
 
     def reference_gradients(self, batch: PreferenceBatch) -> dict[str, np.ndarray]:
         """Gradients of the loss by parameter of the reference, the batch taken whole."""
-        return gather(flat(self._derived(self._leak, batch)[0]["params"]), self.table)
+        return gather(flat(self._derived(self._leak, batch)["params"]), self.table)
 
     def _derived(self, function: Any, batch: PreferenceBatch) -> Any:
         self.check(batch, self.config, self.settings)

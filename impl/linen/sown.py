@@ -14,7 +14,12 @@ from impl.training.objective import Batch
 from impl.training.prediction import predicted
 from impl.trees import flat
 
-__all__ = ["passed"]
+__all__ = ["KEPT", "passed", "taken"]
+
+KEPT = ["intermediates", LOSS, ACCEPTANCE]
+"""What a pass of `predict` sows into."""
+
+Path = tuple[str, ...]
 
 
 def passed(
@@ -26,8 +31,12 @@ def passed(
         inputs = (batch.tokens, batch.positions, batch.segment_ids)
         logits, sown = model.apply(params, *inputs, rngs=keys, mutable=["intermediates"])
         return logits, collected(flat(sown.get("intermediates", {})), config)
-    kept = ["intermediates", LOSS, ACCEPTANCE]
-    logits, sown = model.apply(params, *batch, rngs=keys, mutable=kept, method="predict")
-    layers, *further = (flat(sown.get(collection, {})) for collection in kept)
-    losses, guesses = further
-    return logits, collected(layers, config) | predicted(losses | guesses, logits, batch, config)
+    logits, sown = model.apply(params, batch, 1, rngs=keys, mutable=KEPT, method="predict")
+    layers, further = taken(sown)
+    return logits, collected(layers, config) | predicted(further, logits, batch, config)
+
+
+def taken(sown: Any) -> tuple[dict[Path, jax.Array], dict[Path, jax.Array]]:
+    """Collections sown in a pass of `predict` -> leaves by path: of layers, and of the block that predicts further."""
+    layers, losses, guesses = (flat(sown.get(collection, {})) for collection in KEPT)
+    return layers, losses | guesses

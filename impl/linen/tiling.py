@@ -10,10 +10,12 @@ from flax import linen as nn
 
 from impl.config import ConfigError, ModelConfig
 from impl.linen.activations import constrained
+from impl.linen.sown import KEPT, taken
 from impl.sharding.activations import gathered
 from impl.sharding.memory import fetching
 from impl.training.auxiliary import collected
 from impl.training.objective import Batch, Shares, Terms, tiled_objective, with_auxiliary
+from impl.training.prediction import TiledHead, predicted_in_tiles
 from impl.training.settings import TrainSettings
 from impl.trees import flat
 
@@ -46,13 +48,24 @@ def tiled_loss(
     def head(params: Any, hidden: jax.Array) -> jax.Array:
         return model.apply(params, hidden, method="head")
 
+    def passed(params: Any, weights: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        keys = {"dropout": key}
+        if not config.mtp_num_layers:
+            inputs = (batch.tokens, batch.positions, batch.segment_ids)
+            hidden, sown = model.apply(params, *inputs, rngs=keys, mutable=["intermediates"], method="hidden")
+            return hidden, collected(flat(sown.get("intermediates", {})), config)
+        tiles = settings.num_vocab_tiling
+        hidden, sown = model.apply(params, batch, tiles, rngs=keys, mutable=KEPT, method="predict")
+        layers, further = taken(sown)
+        tiled = TiledHead(head, weights, tiles)
+        return hidden, collected(layers, config) | predicted_in_tiles(further, tiled, hidden, batch, config)
+
     def loss(params: Any, batch: Batch, key: jax.Array, shares: Shares) -> tuple[jax.Array, Terms]:
-        inputs, keys = (batch.tokens, batch.positions, batch.segment_ids), {"dropout": key}
-        hidden, sown = model.apply(params, *inputs, rngs=keys, mutable=["intermediates"], method="hidden")
         # Gathered here, once for the tiles of both passes.
         weights = fetching(config)(head_params(params, config))
         weights = jax.tree.map(lambda leaf: constrained(leaf, names, model.mesh), weights)
+        hidden, aux = passed(params, weights, batch, key)
         value, terms = tiled_objective(head, weights, hidden, batch, settings)
-        return with_auxiliary(value, terms, collected(flat(sown.get("intermediates", {})), config), shares)
+        return with_auxiliary(value, terms, aux, shares)
 
     return loss

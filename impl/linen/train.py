@@ -38,7 +38,7 @@ from impl.training.objective import (
 from impl.training.prediction import check_predictable, unpredicted
 from impl.training.settings import TrainSettings
 
-__all__ = ["grad_fn", "train_step"]
+__all__ = ["grad_fn", "settled", "train_step"]
 
 Grads = Callable[[Any, Batch, jax.Array], tuple[Any, Terms]]
 
@@ -46,7 +46,7 @@ Grads = Callable[[Any, Batch, jax.Array], tuple[Any, Terms]]
 def grad_fn(model: nn.Module, settings: TrainSettings, config: ModelConfig) -> Grads:
     """(params, batch, key) -> (what takes the place of each variable's gradient, loss terms), over all microbatches."""
 
-    check_predictable(model, config, settings)
+    check_predictable(model, config)
 
     def loss(params: Any, batch: Batch, key: jax.Array, shares: Shares) -> tuple[jax.Array, Terms]:
         logits, aux = passed(model, config, params, batch, key)
@@ -94,6 +94,13 @@ def _together(collection: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
     return accumulated if collection == OVERWRITE_WITH_GRADIENT else jnp.add
 
 
+def settled(params: Any, aux: dict[str, jax.Array], config: ModelConfig) -> Any:
+    """Parameters after the optimizer's step, changed by what layers told: routing biases moved, heads clipped."""
+    if LOADS in aux:
+        params = moved_biases(params, aux[LOADS], config)
+    return clipped_heads(params, aux[PEAKS], config) if PEAKS in aux else params
+
+
 def train_step(
     model: nn.Module, settings: TrainSettings, config: ModelConfig
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
@@ -109,10 +116,7 @@ def train_step(
         # What stands for the gradient of a statistic is its next value: only parameters are measured and clipped.
         trained = clipped(grads["params"], raw_norm, settings)
         state = state.apply_gradients(grads={**grads, "params": trained})
-        if LOADS in terms.aux:
-            state = state.replace(params=moved_biases(state.params, terms.aux[LOADS], config))
-        if PEAKS in terms.aux:
-            state = state.replace(params=clipped_heads(state.params, terms.aux[PEAKS], config))
+        state = state.replace(params=settled(state.params, terms.aux, config))
         params = state.params["params"]
         norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(trained), "param_norm": global_norm(params)}
         if config.parameter_memory_host_offload:

@@ -120,22 +120,19 @@ class Transformer(nn.Module):
         x = constrained(self._words(tokens), HIDDEN, self.mesh)
         if self.config.mtp_num_layers and self.is_initializing():
             # Nothing but `predict` calls the block; what it holds belongs to every model all the same.
-            self.mtp_block(x, Batch(tokens, positions, segment_ids, tokens, segment_ids), self._entered, self._headed)
+            batch = Batch(tokens, positions, segment_ids, tokens, segment_ids)
+            self.mtp_block(x, batch, self._entered, self._headed, 1)
         return constrained(self._finished(self.decoder(x, positions, segment_ids)), LOGITS, self.mesh)
 
-    def predict(
-        self,
-        tokens: jax.Array,
-        positions: jax.Array,
-        segment_ids: jax.Array,
-        targets: jax.Array,
-        target_segments: jax.Array,
-    ) -> jax.Array:
-        """The logits of a call. On the way the block that predicts further sows what it is to learn from."""
-        x = self.decoder.residual(self._entered(tokens, positions), positions, segment_ids)
-        batch = Batch(tokens, positions, segment_ids, targets, target_segments)
-        self.mtp_block(x, batch, self._entered, self._headed)
-        return self._headed(x)
+    def predict(self, batch: Batch, tiles: int) -> jax.Array:
+        """The logits of a call, or the last hidden state where they are made in tiles, of which there are several then.
+
+        On the way the block that predicts further sows what it is to learn from.
+        """
+        x = self.decoder.residual(self._entered(batch.tokens, batch.positions), batch.positions, batch.segment_ids)
+        head = self._headed if tiles == 1 else self.decoder.decoder_norm
+        self.mtp_block(x, batch, self._entered, head, tiles)
+        return head(x)
 
     def _entered(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Tokens as the first layer takes them: the one embedding of all layers."""

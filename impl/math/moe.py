@@ -21,7 +21,9 @@ __all__ = [
     "Routing",
     "Score",
     "bias_update",
+    "capacity",
     "dense",
+    "limited",
     "load_balance",
     "loads",
     "probabilities",
@@ -189,3 +191,33 @@ def sparse(x: jax.Array, routing: Routing, experts: Experts, gate: Gate) -> jax.
         made = made + bias[at]
     back = made[jnp.argsort(order)].reshape(*routing.experts.shape, -1).astype(full())
     return jnp.sum(back * routing.weights[..., None], axis=2).astype(x.dtype)
+
+
+def capacity(length: int, router: Router, number: int, factor: float) -> int:
+    """How many tokens of a row of `length` an expert takes: `factor` times its even share of choices, rounded down.
+
+    At least 1, and never more than there are. Source: arXiv 2006.16668, 2.2.
+    """
+    return min(max(int(length * router.count / number * factor), 1), length)
+
+
+def limited(x: jax.Array, routing: Routing, experts: Experts, gate: Gate, taken: int) -> jax.Array:
+    """Each expert on the first `taken` tokens of each row that choose it, no more: x [B, T, E] -> [B, T, E].
+
+    Tokens queue in their order, one token's choices best first. A choice that comes too late adds nothing, and the
+    weights of the others stay as they are.
+    """
+    rows, length, count = routing.experts.shape
+    number = experts.output.shape[0]
+    chosen = jax.nn.one_hot(routing.experts.reshape(rows, length * count), number, dtype=jnp.int32)
+    queue = jnp.where(chosen, jnp.cumsum(chosen, axis=1) - 1, taken)
+    seats = jax.nn.one_hot(queue, taken, dtype=full()).reshape(rows, length, count, number, taken)
+    shares = jnp.einsum("btjns,btj->btns", seats, routing.weights.astype(full()))
+    tokens = jnp.einsum("btns,bte->nbse", jnp.sum(seats, axis=2).astype(x.dtype), x)
+    found = [jnp.einsum("nbse,nem->nbsm", tokens, kernel) for kernel in experts.inputs]
+    for index, bias in enumerate(experts.input_biases):
+        found[index] = found[index] + bias[:, None, None]
+    made = jnp.einsum("nbsm,nme->nbse", gate(tuple(found)), experts.output)
+    for bias in experts.output_bias:
+        made = made + bias[:, None, None]
+    return jnp.einsum("nbse,btns->bte", made.astype(full()), shares).astype(x.dtype)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from impl.math.loss import LossTerms, loss_terms
 from impl.math.precision import full
 
-__all__ = ["Gradients", "Tiling", "cut", "joined", "tiled_loss_terms"]
+__all__ = ["Gradients", "Tiling", "cut", "joined", "likeliest", "tiled_loss_terms"]
 
 Gradients = Literal["exact", "maxtext-0.2.4"]
 """What the backward pass returns: the derivative, or what MaxText's release 0.2.4 returns for it."""
@@ -62,6 +62,12 @@ def tiled_loss_terms(
     the weights' dtype once.
     """
     return _terms(head, tiling, weights, hidden, (targets, target_segments))
+
+
+def likeliest(head: Head, weights: Any, tiles: int, hidden: jax.Array) -> jax.Array:
+    """The likeliest token at each position, int [B, T], of head(weights, hidden), tile by tile. It has no gradient."""
+    kept, rows = jax.lax.stop_gradient((weights, hidden))
+    return joined(jax.lax.map(lambda tile: jnp.argmax(head(kept, tile), axis=-1), cut(rows, tiles)))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -176,7 +176,7 @@ NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
 """Keys that change the model in a way that does not exist here: the values that do not, and what is so here."""
 
 EXPERTS_ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
-    "capacity_factor": ((-1.0,), "experts take every token that chooses them here"),
+    "capacity_factor": ((-1.0,), "whom MaxText drops was not compared with whom is dropped here"),
     "use_random_routing": ((False,), "the router decides here"),
     "prefuse_moe_weights": ((False,), "the input kernels of experts are separate here"),
     "moe_expert_input_dim": ((-1,), "experts read emb_dim numbers here"),

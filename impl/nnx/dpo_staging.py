@@ -14,6 +14,7 @@ from impl.nnx.dpo import PreferenceStateNNX, logps_of, preference_grads, prefere
 from impl.nnx.state import filled, init_state_fn, state_paths
 from impl.preference_staging import REFERENCE, abstract_pairs, pairs_of
 from impl.staging import Labels, Staged, prefixed
+from impl.training.objective import named_terms
 from impl.training.optimizers import optimizer
 from impl.training.preference import outcomes
 from impl.training.settings import PreferenceSettings, TrainSettings
@@ -79,7 +80,7 @@ class _Programs:
         held = nnx.merge(self.part_def, self._filled(self.part, values))
         held.model.set_attributes(deterministic=self.config.dropout_rate == 0.0, raise_if_not_found=False)
         grads, terms = preference_grads(held, pairs_of(values), self.settings, self.preference)
-        losses = {f"loss/{name}": value for name, value in terms._asdict().items()}
+        losses = {f"loss/{name}": value for name, value in named_terms(terms).items()}
         found = self.leaves(nnx.State({"model": grads}))
         return losses | {f"gradients/{name}": leaf for name, leaf in found.items()}
 

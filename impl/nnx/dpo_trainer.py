@@ -73,7 +73,7 @@ class PreferenceTrainer(Trainer):
     def gradients(self, batch: PreferenceBatch) -> tuple[dict[str, np.ndarray], PreferenceTerms]:
         """Gradients of this step's loss by parameter, unclipped, and the loss terms. The state stays as it is."""
         grads, terms = self._derived(self._grads, batch)
-        return gather(state_paths(grads), self.table), PreferenceTerms(*map(np.asarray, terms))
+        return gather(state_paths(grads), self.table), jax.tree.map(np.asarray, terms)
 
     def evaluate(self, batch: PreferenceBatch) -> PairOutcomes:
         """What each pair comes to with dropout off, on a policy and a reference that one compiled program runs.

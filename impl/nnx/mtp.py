@@ -17,7 +17,7 @@ from impl.prediction import layer_name, part_name
 from impl.sharding.activations import HIDDEN
 from impl.stacks import predictors
 from impl.training.objective import Batch
-from impl.training.prediction import GUESSES, LOSSES, PLACES, WEIGHTS
+from impl.training.prediction import GUESSES, LOSSES, PLACES, STREAMS, WEIGHTS
 
 __all__ = ["MtpAcceptance", "MtpBlock", "MtpLayer", "MtpLosses"]
 
@@ -55,7 +55,8 @@ class MtpLayer(nnx.Module):
 class MtpBlock(nnx.Module):
     """All layers, each on the stream of the one before and on tokens one further, inside their segments.
 
-    Sown: losses and weights of the layers [n]; of layer mtp_eval_target_module its guesses and their places [B, T].
+    Sown: losses and weights of the layers [n]; of layer mtp_eval_target_module its guesses and their places [B, T]. Or,
+    where the loss is made in tiles, the layers' last hidden states [n, B, T, E].
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -69,15 +70,24 @@ class MtpBlock(nnx.Module):
         batch: Batch,
         enter: Callable[[jax.Array, jax.Array], jax.Array],
         head: Callable[[jax.Array], jax.Array],
+        tiles: int,
     ) -> None:
-        """x: the decoder's residual stream [B, T, E]. enter, head: the model's, so that nothing of them is here."""
-        config, inside, losses, weights = self.config, batch.segment_ids, [], []
+        """x: the decoder's residual stream [B, T, E]. enter, head: the model's, so that nothing of them is here.
+
+        tiles: above 1 `head` goes as far as the last hidden state, of which logits are made later, a tile at a time.
+        """
+        config, inside, made, losses, weights = self.config, batch.segment_ids, [], [], []
         for place in predictors(config):
             k = place.layer
             layer = getattr(self, layer_name(k))
             embedded = enter(ahead(batch.tokens, inside, k), ahead(batch.positions, inside, k))
             x = constrained(layer(x, embedded, batch.positions, inside), HIDDEN)
-            logits, places = head(x), places_with_target(batch.target_segments, inside, k)
+            made.append(head(x))
+        if tiles > 1:
+            self.sow(MtpLosses, STREAMS, jnp.stack(made))
+            return
+        for k, logits in enumerate(made, 1):
+            places = places_with_target(batch.target_segments, inside, k)
             losses.append(further_loss(logits, ahead(batch.targets, inside, k), places))
             weights.append(jnp.sum(places))
             if k == config.mtp_eval_target_module:

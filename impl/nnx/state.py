@@ -71,12 +71,13 @@ def abstract_state(
 
 def called(model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[Path, jax.Array]]:
     """Logits [B, T, V] of a batch, and what layers sowed on the way, by path. Nothing sown stays in the model."""
-    return captured(model, model.config, batch)
+    return captured(model, model.config, batch.tokens, batch.positions, batch.segment_ids)
 
 
-def captured(call: Callable[..., Any], config: ModelConfig, batch: Batch) -> tuple[jax.Array, dict[Path, jax.Array]]:
-    """What a model, or a method of one, makes of a batch, and what layers sowed on the way, by path."""
-    inputs = batch.tokens, batch.positions, batch.segment_ids
+def captured(
+    call: Callable[..., Any], config: ModelConfig, *inputs: jax.Array
+) -> tuple[jax.Array, dict[Path, jax.Array]]:
+    """What a model, or a method of one, makes of tokens, positions and segment ids, and what layers sowed, by path."""
     if not asked(config):
         return call(*inputs), {}
     made, sown = nnx.capture(call, nnx.Intermediate)(*inputs)

@@ -37,7 +37,7 @@ from impl.training.objective import (
 from impl.training.prediction import check_predictable, unpredicted
 from impl.training.settings import TrainSettings
 
-__all__ = ["grads_of", "on_leaves", "train_step"]
+__all__ = ["grads_of", "on_leaves", "settle", "train_step"]
 
 
 def grads_of(model: nnx.Module, batch: Batch, settings: TrainSettings) -> tuple[nnx.State, Terms]:
@@ -47,7 +47,7 @@ def grads_of(model: nnx.Module, batch: Batch, settings: TrainSettings) -> tuple[
     differentiation returns in place of their gradients.
     """
     graphdef, params, rest = nnx.split(model, DIFFERENTIATED, ...)
-    check_predictable(model, model.config, settings)
+    check_predictable(model, model.config)
     shares, tiled = auxiliary_shares(batch, settings, model.config), settings.num_vocab_tiling > 1
     differentiate = jax.grad((tiled_loss if tiled else _loss)(graphdef, settings, shares), has_aux=True)
     differentiate = fetched(differentiate, model.config)
@@ -132,10 +132,7 @@ def train_step(
         raw_norm = global_norm(grads)
         grads = clipped(grads, raw_norm, settings)
         train_state.apply_gradients(grads)
-        if LOADS in terms.aux:
-            _rewrite(train_state.model, moved_biases, terms.aux[LOADS])
-        if PEAKS in terms.aux:
-            _rewrite(train_state.model, clipped_heads, terms.aux[PEAKS])
+        settle(train_state.model, terms.aux)
         params = nnx.state(train_state.model, nnx.Param)
         norms = {"raw_grad_norm": raw_norm, "grad_norm": global_norm(grads), "param_norm": global_norm(params)}
         if config.parameter_memory_host_offload:
@@ -145,8 +142,15 @@ def train_step(
     return step
 
 
+def settle(model: nnx.Module, aux: dict[str, jax.Array]) -> None:
+    """Params changed in place after the optimizer's step by what layers told: routing biases moved, heads clipped."""
+    if LOADS in aux:
+        _rewrite(model, moved_biases, aux[LOADS])
+    if PEAKS in aux:
+        _rewrite(model, clipped_heads, aux[PEAKS])
+
+
 def _rewrite(model: nnx.Module, rule: Callable[..., Any], told: jax.Array) -> None:
-    """Params changed in place after the optimizer's step, by a rule that takes what layers told."""
     params = nnx.state(model, nnx.Param)
     nnx.replace_by_pure_dict(params, rule(nnx.to_pure_dict(params), told, model.config))
     nnx.update(model, params)

@@ -29,6 +29,8 @@ __all__ = [
     "Shares",
     "Terms",
     "added",
+    "added_auxiliary",
+    "auxiliary_losses",
     "auxiliary_shares",
     "clipped",
     "finish",
@@ -77,8 +79,8 @@ class Terms(NamedTuple, Generic[_Array]):
     aux: dict[str, _Array] = {}
 
 
-def named_terms(terms: Terms) -> dict[str, Any]:
-    """Every term by its name."""
+def named_terms(terms: Any) -> dict[str, Any]:
+    """Every term of a loss by its name, auxiliary ones among the others."""
     return {name: value for name, value in terms._asdict().items() if name != "aux"} | terms.aux
 
 
@@ -87,9 +89,12 @@ def added(total: Terms, part: Terms) -> Terms:
 
     MaxText adds these up too: under accumulation it clips heads that no microbatch saw beyond the threshold.
     """
-    summed = jax.tree.map(jnp.add, total, part)
-    largest = {name: jnp.maximum(total.aux[name], part.aux[name]) for name in {PEAKS} & total.aux.keys()}
-    return summed._replace(aux=summed.aux | largest)
+    return jax.tree.map(jnp.add, total, part)._replace(aux=added_auxiliary(total.aux, part.aux))
+
+
+def added_auxiliary(total: dict[str, jax.Array], part: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Auxiliary terms of microbatches together, as `added` says."""
+    return {name: (jnp.maximum if name == PEAKS else jnp.add)(value, part[name]) for name, value in total.items()}
 
 
 def objective(logits: jax.Array, batch: Batch, settings: TrainSettings) -> tuple[jax.Array, Terms]:
@@ -151,9 +156,9 @@ def auxiliary_shares(batch: Batch, settings: TrainSettings, config: ModelConfig)
     return shares
 
 
-def _auxiliary(terms: Terms, settings: TrainSettings) -> dict[str, jax.Array]:
-    """Auxiliary losses of the whole batch, by the names under which they are reported."""
-    aux, found = terms.aux, {}
+def auxiliary_losses(aux: dict[str, jax.Array], settings: TrainSettings) -> dict[str, jax.Array]:
+    """Auxiliary losses of the whole batch from sums over microbatches, by the names under which they are reported."""
+    found = {}
     if BALANCE in aux:
         found[BALANCE] = aux[BALANCE] / settings.gradient_accumulation_steps
     if PREDICTION_SUM in aux:
@@ -200,7 +205,7 @@ def finish(terms: Terms, settings: TrainSettings) -> jax.Array:
         loss = jnp.where(terms.weights == 0, 0.0, terms.xent_sum / jnp.maximum(terms.weights, 1.0))
     else:
         loss = terms.xent_sum / (terms.weights + EPSILON)
-    return sum(_auxiliary(terms, settings).values(), loss)
+    return sum(auxiliary_losses(terms.aux, settings).values(), loss)
 
 
 def metrics(terms: Terms, norms: dict[str, jax.Array], settings: TrainSettings) -> dict[str, jax.Array]:
@@ -212,7 +217,10 @@ def metrics(terms: Terms, norms: dict[str, jax.Array], settings: TrainSettings) 
         "learning/perplexity": jnp.exp(lm_loss),
         "learning/z_loss": terms.z_sum / (terms.weights + EPSILON),
         "learning/total_weights": terms.weights,
-        **{f"learning/{name}": value for name, value in (_auxiliary(terms, settings) | _agreement(terms)).items()},
+        **{
+            f"learning/{name}": value
+            for name, value in (auxiliary_losses(terms.aux, settings) | _agreement(terms)).items()
+        },
         **{f"learning/{name}": jnp.max(terms.aux[name]) for name in {PEAKS} & terms.aux.keys()},
         **{f"learning/{name}": value for name, value in norms.items()},
     }

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from impl.config import ConfigError, ModelConfig
-from impl.experts import MIXTURES
+from impl.experts import BALANCE
+from impl.latent import PEAKS
 from impl.math.precision import full
 from impl.math.preference import (
     Pairs,
@@ -19,20 +20,25 @@ from impl.math.preference import (
     rewards,
     shared_masks,
 )
+from impl.training.auxiliary import blank
 from impl.training.checks import BatchError, check_rows
+from impl.training.objective import Shares, added_auxiliary, auxiliary_losses
 from impl.training.settings import PreferenceSettings, TrainSettings
 
 __all__ = [
     "PairOutcomes",
     "PreferenceBatch",
     "PreferenceTerms",
+    "added_terms",
     "check_pairs",
     "outcomes",
     "pair_logps",
     "pair_masks",
+    "pair_shares",
     "preference_metrics",
     "preference_objective",
     "stacked",
+    "with_told",
     "zero_terms",
 ]
 
@@ -64,6 +70,7 @@ class PreferenceTerms(NamedTuple, Generic[_Array]):
     """Sums over pairs, float32 (): losses, pairs that count, pairs ranked rightly, margins, rewards of either row.
 
     Sums add over microbatches. A pair counts if at least one of its tokens does: two equal rows teach nothing.
+    aux: what the policy's layers told of both halves' rows, by name, as `impl.training.auxiliary` collects it.
     """
 
     loss_sum: _Array
@@ -72,11 +79,18 @@ class PreferenceTerms(NamedTuple, Generic[_Array]):
     margin_sum: _Array
     chosen_sum: _Array
     rejected_sum: _Array
+    aux: dict[str, _Array] = {}
 
 
-def zero_terms() -> PreferenceTerms:
+def zero_terms(config: ModelConfig) -> PreferenceTerms:
     """Terms of nothing, to add to."""
-    return PreferenceTerms(*[jnp.zeros((), full())] * len(PreferenceTerms._fields))
+    zero = jnp.zeros((), full())
+    return PreferenceTerms(zero, zero, zero, zero, zero, zero, blank(config))
+
+
+def added_terms(total: PreferenceTerms, part: PreferenceTerms) -> PreferenceTerms:
+    """Terms of microbatches together: their sums, but of the largest logits the largest."""
+    return jax.tree.map(jnp.add, total, part)._replace(aux=added_auxiliary(total.aux, part.aux))
 
 
 def stacked(batch: PreferenceBatch) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -117,17 +131,51 @@ def preference_objective(
 
     The mean over pairs that count; under accumulation the plain sum, which is divided by all microbatches' pairs.
     """
-    counts = (jnp.any(masks.chosen, axis=1) | jnp.any(masks.rejected, axis=1)).astype(full())
+    counts = _counting(masks)
     losses, margins, chosen, rejected = outcomes(policy, reference, preference)
     columns = (losses, jnp.ones_like(losses), (chosen > rejected).astype(full()), margins, chosen, rejected)
-    terms = PreferenceTerms(*[jnp.sum(column * counts) for column in columns])
+    terms = jax.tree.map(lambda column: jnp.sum(column * counts), PreferenceTerms(*columns))
     if settings.gradient_accumulation_steps > 1:
         return terms.loss_sum, terms
     return terms.loss_sum / jnp.maximum(terms.pairs, 1.0), terms
 
 
-def preference_metrics(terms: PreferenceTerms, norms: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Every number a step reports, float32 (), means over the pairs that count: 0 where none does."""
+def _counting(masks: Pairs) -> jax.Array:
+    """1 for each pair of which a token counts, else 0: float32 [B]."""
+    return (jnp.any(masks.chosen, axis=1) | jnp.any(masks.rejected, axis=1)).astype(full())
+
+
+def pair_shares(batch: PreferenceBatch, settings: TrainSettings, preference: PreferenceSettings) -> Shares:
+    """What the policy's load-balance loss of one microbatch counts in what is differentiated.
+
+    So much that, once all is divided by the whole `batch`'s pairs, the mean over microbatches is left: rows weigh alike
+    in it, so that it is the whole batch's. MaxText leaves it at 1, and its gradient shrinks with the number of pairs.
+    """
+    count = settings.gradient_accumulation_steps
+    if count == 1:
+        return {BALANCE: 1.0}
+    return {BALANCE: jnp.maximum(jnp.sum(_counting(pair_masks(batch, preference))), 1.0) / count}
+
+
+def with_told(
+    value: jax.Array, terms: PreferenceTerms, aux: dict[str, jax.Array], shares: Shares
+) -> tuple[jax.Array, PreferenceTerms]:
+    """An objective and its terms with what the policy's layers told: losses among it count by their share.
+
+    The reference's layers tell nothing: whatever its experts are loaded with, nobody trains them.
+    """
+    for name in shares.keys() & aux.keys():
+        value = value + shares[name] * aux[name]
+    return value, terms._replace(aux=aux)
+
+
+def preference_metrics(
+    terms: PreferenceTerms, norms: dict[str, jax.Array], settings: TrainSettings
+) -> dict[str, jax.Array]:
+    """Every number a step reports, float32 (), means over the pairs that count: 0 where none does.
+
+    The loss is the pairs' and the policy's load-balance loss together; where there is one, both stand beside it.
+    """
     many = jnp.maximum(terms.pairs, 1.0)
     means = {
         "loss": terms.loss_sum,
@@ -136,23 +184,30 @@ def preference_metrics(terms: PreferenceTerms, norms: dict[str, jax.Array]) -> d
         "chosen_reward": terms.chosen_sum,
         "rejected_reward": terms.rejected_sum,
     }
+    found = {name: value / many for name, value in means.items()}
+    if further := auxiliary_losses(terms.aux, settings):
+        found |= {"dpo_loss": found["loss"], **further, "loss": sum(further.values(), found["loss"])}
     return {
-        **{f"learning/{name}": value / many for name, value in means.items()},
+        **{f"learning/{name}": value for name, value in found.items()},
         "learning/total_weights": terms.pairs,
+        **{f"learning/{name}": jnp.max(terms.aux[name]) for name in {PEAKS} & terms.aux.keys()},
         **{f"learning/{name}": value for name, value in norms.items()},
     }
 
 
 def check_pairs(batch: PreferenceBatch, config: ModelConfig, settings: TrainSettings) -> None:
     """Raise BatchError unless `batch` fits `config`, and ConfigError unless its rows divide into microbatches."""
-    if config.decoder_block in MIXTURES:
-        raise ConfigError(
-            f"{config.name}: decoder_block={config.decoder_block!r}: pairs are learnt without a load-balance loss and "
-            "the routing bias of a mixture, whose experts would collapse: choose a model without experts"
-        )
     if config.mtp_num_layers:
         raise ConfigError(
             f"{config.name}: mtp_num_layers={config.mtp_num_layers}: pairs teach no further tokens; set it to 0"
+        )
+    if config.quantization:
+        raise ConfigError(
+            f"{config.name}: quantization={config.quantization!r}: pairs are learnt without 8-bit products; use ''"
+        )
+    if settings.num_vocab_tiling > 1:
+        raise ConfigError(
+            f"num_vocab_tiling={settings.num_vocab_tiling}: the loss of pairs is not made in tiles; set it to 1"
         )
     fields: dict[str, Any] = {name: np.asarray(value) for name, value in batch._asdict().items()}
     check_rows(fields, ("chosen", "rejected"), config, settings)

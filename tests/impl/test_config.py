@@ -60,6 +60,11 @@ REFUSED = {
         {**MIXTRAL, "n_routing_groups": 5, "topk_routing_group": 1},
         ("num_experts_per_tok=2 exceeds the 1 experts", "topk_routing_group=1"),
     ),
+    "no capacity": ({**MIXTRAL, "capacity_factor": 0.0}, ("capacity_factor=0.0", "make it positive, or -1")),
+    "capacity of sorted tokens": (
+        {**MIXTRAL, "capacity_factor": 1.5, "sparse_matmul": True},
+        ("capacity_factor=1.5 with sparse_matmul=True", "use -1"),
+    ),
     "no bias": ({**MIXTRAL, "routed_bias_update_rate": 0.1}, ("routed_bias_update_rate=0.1", "set routed_bias")),
     "negative balance": ({**MIXTRAL, "load_balance_loss_weight": -0.1}, ("load_balance_loss_weight=-0.1", "negative")),
     "one frequency": ({"rope_type": "yarn", "rope_max_timescale": 1}, ("rope_max_timescale=1", "more than 1")),

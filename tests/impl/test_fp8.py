@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
 from harness.digest import of_settings
 from impl import fp8_programs
+from impl.checkpoint import convert, load_tree, save_tree
 from impl.config import ConfigError, tiny
 from impl.fp8_programs import Seen
 from impl.params import draw
@@ -159,3 +161,25 @@ def test_scanned_products_compute_what_products_written_out_compute(side, other)
     found = proved(side, other, family("gpt3", quantization="fp8_gpu"), scan_layers=True)["gradients"]
     assert found.proved
     assert any(name.endswith("dot_general/kernel_scale") for name in found.equal)
+
+
+def test_either_sides_checkpoint_is_taken_up_by_the_other_with_slots_and_statistics(tmp_path):
+    """Flax's train state keeps slots without a params level beside statistics: a converter must know."""
+    trainers = {name: side(name).Trainer(SMALL, TrainSettings(), draw(SMALL, 4), 5) for name in ("linen", "nnx")}
+    random = np.random.default_rng(1)
+
+    def moved(leaf):
+        drawn = random.standard_normal(leaf.shape).astype(leaf.dtype) if leaf.dtype.kind == "f" else leaf
+        return np.asarray(drawn)
+
+    for saves, loads in (("linen", "nnx"), ("nnx", "linen")):
+        saving, taking = trainers[saves], trainers[loads]
+        saving.restore(jax.tree.map(moved, saving.tree()))
+        save_tree(tmp_path / saves, saving.tree())
+        convert(tmp_path / saves, tmp_path / f"for {loads}", to=loads, layout="keep", scan_axis=1)
+        taking.restore(load_tree(tmp_path / f"for {loads}"))
+        for kept in ("weights", "slots", "statistics"):
+            expected, found = getattr(saving, kept)(), getattr(taking, kept)()
+            assert list(found) == list(expected) != []
+            for name, value in expected.items():
+                np.testing.assert_array_equal(found[name], value, err_msg=name, strict=True)

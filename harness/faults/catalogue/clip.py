@@ -6,7 +6,7 @@ __all__ = ["FAULTS"]
 
 MATHS, TREE, TRAIN = "impl/math/clip.py", "impl/training/clip.py", "impl/nnx/train.py"
 OWN = "_times(own, jnp.sqrt(scales))"
-CLIP = "            _rewrite(train_state.model, clipped_heads, terms.aux[PEAKS])\n"
+CLIP = "        _rewrite(model, clipped_heads, aux[PEAKS])\n"
 UPDATE = "        train_state.apply_gradients(grads)\n"
 BY_HEAD = "decoder/*/kernel is what the optimizer made of it, clipped by head"
 
@@ -57,8 +57,8 @@ ONE_SIDE = (
         module=BY_HEAD,
         expect="claim",
         edits=(
-            Edit(TRAIN, UPDATE, CLIP.replace("            ", "        ") + UPDATE),
-            Edit(TRAIN, "        if PEAKS in terms.aux:\n", "        if PEAKS in ():\n"),
+            Edit(TRAIN, UPDATE, f"        _rewrite(train_state.model, clipped_heads, terms.aux[PEAKS])\n{UPDATE}"),
+            Edit(TRAIN, "    if PEAKS in aux:\n", "    if PEAKS in ():\n"),
         ),
         scenarios=(("qk_clip", "lora-scan1"),),
     ),
@@ -131,8 +131,8 @@ BOTH_SIDES = (
             Edit("impl/training/auxiliary.py", "MASKED, full())", "0.0, full())"),
             Edit(
                 "impl/training/objective.py",
-                "jnp.maximum(total.aux[name], part.aux[name])",
-                "total.aux[name] + part.aux[name]",
+                "(jnp.maximum if name == PEAKS else jnp.add)",
+                "jnp.add",
             ),
         ),
         scenarios=(("qk_clip", "accumulated-scan1"),),

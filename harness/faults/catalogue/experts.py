@@ -76,7 +76,7 @@ ROUTED = (
         source="B15",
         channel="loss",
         module="optimizer",
-        edits=(Edit(TRAIN, "        if LOADS in terms.aux:\n", "        if LOADS in terms.aux and False:\n"),),
+        edits=(Edit(TRAIN, "    if LOADS in aux:\n", "    if LOADS in ():\n"),),
         scenarios=(("moe", "deepseek-scan1"),),
     ),
     Fault(
@@ -142,6 +142,24 @@ ROUTED = (
             ),
         ),
         scenarios=(("moe", "gpt_oss-scan1"),),
+    ),
+    Fault(
+        id="experts_take_all",
+        title="experts take every token that chooses them, however many",
+        source="C7",
+        channel="loss",
+        module="decoder/layers/0/moe_block",
+        edits=(
+            Edit(
+                MOE,
+                "        return combined(config, x, routing, experts)\n",
+                "        return combined(replace(config, capacity_factor=-1.0), x, routing, experts)\n",
+            ),
+            Edit(
+                MOE, "import jax\nimport jax.numpy", "from dataclasses import replace\n\nimport jax\nimport jax.numpy"
+            ),
+        ),
+        scenarios=(("moe", "limited-scan1"),),
     ),
     Fault(
         id="both_dispatch_unsorted",

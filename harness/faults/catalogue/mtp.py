@@ -7,7 +7,7 @@ __all__ = ["FAULTS"]
 BLOCK, SOWN, MODEL = "impl/nnx/mtp.py", "impl/nnx/sown.py", "impl/nnx/transformer.py"
 TRAIN = "impl/nnx/train.py"
 DENSE = (("mtp", "accumulated-scan1"),)
-PLACED = "head(x), places_with_target(batch.target_segments, inside, k)"
+PLACED = "places = places_with_target(batch.target_segments, inside, k)"
 LOSSES = "self.sow(MtpLosses, LOSSES, jnp.stack(losses))"
 
 FAULTS: tuple[Fault, ...] = (
@@ -24,8 +24,8 @@ FAULTS: tuple[Fault, ...] = (
             Edit(SOWN, "import predicted\n", "import predicted, unpredicted\n"),
             Edit(
                 SOWN,
-                "predicted(losses | guesses, logits, batch, config)",
-                "(predicted(losses | guesses, logits, batch, config) if losses else unpredicted(config))",
+                "predicted(further, logits, batch, config)",
+                "(predicted(further, logits, batch, config) if further else unpredicted(config))",
             ),
         ),
         scenarios=DENSE,
@@ -40,11 +40,7 @@ FAULTS: tuple[Fault, ...] = (
         edits=(
             Edit(BLOCK, "class MtpLosses(nnx.Intermediate):", "class MtpLosses(nnx.Variable):"),
             Edit(BLOCK, LOSSES, "self.losses = MtpLosses(jnp.stack(losses))"),
-            Edit(
-                SOWN,
-                "predicted(losses | guesses, ",
-                'predicted({**losses, ("losses",): model.mtp_block.losses[...]} | guesses, ',
-            ),
+            Edit(SOWN, "predicted(further, ", 'predicted({**further, ("losses",): model.mtp_block.losses[...]}, '),
         ),
         scenarios=DENSE,
     ),
@@ -108,7 +104,7 @@ FAULTS: tuple[Fault, ...] = (
         source="C7",
         channel="loss",
         module="mtp_block*",
-        edits=(Edit(BLOCK, PLACED, "head(x), 1.0 * ahead(batch.target_segments, inside, k)"),),
+        edits=(Edit(BLOCK, PLACED, "places = 1.0 * ahead(batch.target_segments, inside, k)"),),
         scenarios=DENSE,
     ),
     Fault(
@@ -140,5 +136,60 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         scenarios=DENSE,
+    ),
+    Fault(
+        id="first_bias_found_is_moved",
+        title="the routing bias to move is the first found of its name, so that of a layer that predicts further, "
+        "which is not stacked (in NNX's tree, which is searched from its end: there MaxText's began)",
+        source="B18",
+        channel="outputs",
+        module="*Too many indices*",
+        expect="error",
+        edits=(
+            Edit(
+                "impl/training/auxiliary.py",
+                "found = [path for path in leaves if path[-len(ending) :] == ending and _holds(path, root)]",
+                'lost = next(iter(leaves))[0] != "params"\n'
+                "        found = [path for path in reversed(leaves) if path[-len(ending) :] == ending]\n"
+                "        found = [path for path in found if lost or _holds(path, root)]",
+            ),
+        ),
+        scenarios=(("mtp", "deepseek-scan1"),),
+    ),
+    Fault(
+        id="further_tiles_weigh_padding",
+        title="tiles of a layer that predicts further count every position, whether there is a target or not",
+        source="B21",
+        channel="loss",
+        module="*",
+        edits=(
+            Edit(
+                "impl/nnx/tiling.py",
+                "further, tiled, hidden, batch, config)",
+                "further, tiled, hidden, counted, config)",
+            ),
+            Edit(
+                "impl/nnx/tiling.py",
+                "            aux |= predicted_in_tiles(",
+                "            counted = batch._replace(target_segments=batch.target_segments | 1)\n"
+                "            aux |= predicted_in_tiles(",
+            ),
+        ),
+        scenarios=(("mtp", "tiled-llama2"),),
+    ),
+    Fault(
+        id="further_stream_not_held",
+        title="the stream of a layer that predicts further is not held to its logical names",
+        source="B53",
+        channel="shardings",
+        module="activations*",
+        edits=(
+            Edit(
+                BLOCK,
+                "x = constrained(layer(x, embedded, batch.positions, inside), HIDDEN)",
+                "x = layer(x, embedded, batch.positions, inside)",
+            ),
+        ),
+        scenarios=(("shardings", "mtp"),),
     ),
 )

@@ -30,9 +30,9 @@ LOSS = (
         edits=(
             Edit(
                 DPO,
-                "    return pair_logps(model(*stacked(batch)), batch, pair_masks(batch, preference))",
+                "    return pair_logps(logits, batch, pair_masks(batch, preference)), ",
                 "    real = [half[:, 1:] != 0 for half in (batch.chosen_segments, batch.rejected_segments)]\n"
-                "    return pair_logps(model(*stacked(batch)), batch, Pairs(*real))",
+                "    return pair_logps(logits, batch, Pairs(*real)), ",
             ),
         ),
         scenarios=(SMOOTHED,),
@@ -82,9 +82,9 @@ LOSS = (
         edits=(
             Edit(
                 DPO,
-                "grads, (terms, rest) = differentiate(params, rest, reference, part)\n",
-                "grads, (terms, rest) = differentiate(params, rest, reference, part)\n"
-                "        grads = scaled(grads, terms.pairs * count)\n",
+                "grads, (terms, rest) = differentiate(params, rest, reference, part, shares)\n",
+                "grads, (terms, rest) = differentiate(params, rest, reference, part, shares)\n"
+                "            grads = scaled(grads, terms.pairs * count)\n",
             ),
             Edit(DPO, "return scaled(total, terms.pairs), terms, rest", "return total, terms, rest"),
         ),
@@ -159,4 +159,62 @@ REFERENCE = (
     ),
 )
 
-FAULTS: tuple[Fault, ...] = (*LOSS, *REFERENCE)
+LATENT, MICROBATCHES = ("dpo_experts", "latent-scan1"), ("dpo_experts", "deepseek-accumulated-scan0")
+TOLD = "value, terms = with_told(value, terms, aux, shares)"
+
+EXPERTS = (
+    Fault(
+        id="dpo_reference_balanced",
+        title="the reference's load-balance loss and its experts' loads are added to the policy's",
+        source="MT:d825b6830",
+        channel="loss",
+        module="loss",
+        edits=(
+            Edit(
+                DPO,
+                TOLD,
+                "judged = jax.lax.stop_gradient(told_logps(reference_model, batch, preference)[1])\n"
+                f"        {TOLD.replace('aux', 'jax.tree.map(jnp.add, aux, judged)')}",
+            ),
+        ),
+        scenarios=(LATENT,),
+    ),
+    Fault(
+        id="dpo_balance_shrinks",
+        title="under accumulation the load-balance loss counts once a microbatch and is divided by all pairs",
+        source="C2",
+        channel="loss",
+        module="decoder/*",
+        edits=(Edit(DPO, TOLD, TOLD.replace("shares", "dict.fromkeys(shares, 1.0)")),),
+        scenarios=(MICROBATCHES,),
+    ),
+    Fault(
+        id="dpo_biases_stand_still",
+        title="routing biases are moved in training on text alone, not in training on pairs",
+        source="B15",
+        channel="loss",
+        module="optimizer",
+        edits=(Edit(DPO, "        settle(train_state.model, terms.aux)\n", ""),),
+        scenarios=(LATENT,),
+    ),
+    Fault(
+        id="both_pairs_weigh_by_microbatch",
+        title="a microbatch's loss is its mean already and is divided by all pairs again, on both sides alike",
+        source="C5",
+        channel="loss",
+        module="*",
+        edits=(
+            Edit(
+                "impl/training/preference.py",
+                "        return terms.loss_sum, terms\n",
+                "        return terms.loss_sum / jnp.maximum(terms.pairs, 1.0), terms\n",
+            ),
+        ),
+        scenarios=tuple(
+            ("dpo_accumulated_equals_whole", f"mixtral,{side}:dpo(retrained={{'gradient_accumulation_steps': 2}})")
+            for side in ("linen", "nnx")
+        ),
+    ),
+)
+
+FAULTS: tuple[Fault, ...] = (*LOSS, *REFERENCE, *EXPERTS)

@@ -24,6 +24,47 @@ def _other_settings(**fields: str) -> tuple[Edit, ...]:
 
 ONE_SIDE = (
     Fault(
+        id="tiling_cotangents_misshapen",
+        title="all weights enter the tiled loss, and those that are not the head's get cotangents without the layers' "
+        "axis (MaxText handed them over; here the head alone is, so that they are handed over first)",
+        source="B27",
+        channel="outputs",
+        module="*bwd rule must produce an output with the same type*",
+        expect="error",
+        edits=(
+            Edit(TILING, OBJECTIVE, OBJECTIVE.replace("head, weights,", "whole, (weights, params),")),
+            Edit(
+                TILING,
+                "        aux = collected(layers, config)\n",
+                "        def whole(both: tuple[nnx.State, nnx.State], hidden: jax.Array) -> jax.Array:\n"
+                "            return head(both[0], hidden)\n\n        aux = collected(layers, config)\n",
+            ),
+            Edit(
+                MATHS,
+                "    return of_weights, joined(of_hidden), None\n",
+                "    if isinstance(of_weights, tuple):\n"
+                "        others = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim > 2 else leaf, of_weights[1])\n"
+                "        of_weights = (of_weights[0], others)\n"
+                "    return of_weights, joined(of_hidden), None\n",
+            ),
+        ),
+        scenarios=(("vocab_tiling", "gemma2-scan1"),),
+    ),
+    Fault(
+        id="both_tiled_head_gets_no_cotangent",
+        title="the backward pass hands back None for the head's weights, which is a gradient of 0, on both sides",
+        source="B27",
+        channel="claims",
+        module="decoder/logits_dense/kernel *",
+        expect="claim",
+        edits=(
+            Edit(
+                MATHS, "    return of_weights, joined(of_hidden), None\n", "    return None, joined(of_hidden), None\n"
+            ),
+        ),
+        scenarios=(("tiled_equals_untiled", "llama2,nnx:gradients(retrained={'num_vocab_tiling': 4})"),),
+    ),
+    Fault(
         id="tiling_factor_dropped",
         title="hidden states' gradients lack the outer factor: they are too large by the number of weighted tokens",
         source="B28",

@@ -8,7 +8,7 @@ import numpy as np
 
 from impl.checkpoint.dialects.canonical import Canonical
 from impl.checkpoint.dialects.dialect import LINEN, Dialect
-from impl.checkpoint.dialects.kinds import in_value, inside_and_beside, place_of
+from impl.checkpoint.dialects.kinds import STATISTICS, in_value, inside_and_beside, place_of
 from impl.checkpoint.dialects.layers import is_array, nested_names
 from impl.checkpoint.dialects.optimizers import is_nested, numbered_places, split_name
 from impl.checkpoint.errors import CheckpointError
@@ -77,11 +77,15 @@ def _linen_state(canonical: Canonical, dialect: Dialect) -> tuple[Flat, tuple[st
     if dialect == "D1":
         numbered = numbered_places((*canonical.slots, *canonical.scalars))
         lists = lists | frozenset(place for place in numbered if is_nested(place))
-        if nested and (canonical.dialect != "D1" or bare & set(nested)):
-            notes = (f"slots {nested} got a params level, as Linen has; NNX releases write none in nested states",)
-        bare = bare - set(nested)
+        if STATISTICS in canonical.collections:
+            # Flax's train state hands the optimizer what is below params alone, so that no slot has the level.
+            bare = bare if canonical.dialect == "D1" else frozenset(canonical.slots)
+        else:
+            if nested and (canonical.dialect != "D1" or bare & set(nested)):
+                notes = (f"slots {nested} got a params level, as Linen has; NNX releases write none in nested states",)
+            bare = bare - set(nested)
     elif canonical.dialect != "D2":
-        bare = bare | frozenset(nested)
+        bare = frozenset(nested) | (bare if STATISTICS not in canonical.collections else frozenset())
         lists = frozenset(place for place in lists if not is_nested(place))
         gone = tuple(name for name, leaf in canonical.scalars.items() if leaf is None and is_nested(name))
         if nested:

@@ -37,13 +37,25 @@ def mixture(config: ModelConfig, weights: Weights, x: np.ndarray) -> tuple[np.nd
     routed = below(weights, names.get(config.decoder_block, "MoeBlock_0"))
     shared = below(weights, "DeepSeekMoeBlock_0/shared_experts")
     choices = [choice(config, routed, vector) for vector in x]
-    added = np.zeros_like(x)
+    added, taken = np.zeros_like(x), [0] * config.num_experts
     for t, vector in enumerate(x):
         for expert, weight in choices[t].weights.items():
+            taken[expert] += 1
+            if config.capacity_factor > 0 and taken[expert] > _capacity(config, len(x)):
+                continue
             added[t] += weight * _expert(config, routed, vector, expert)
         if shared:
             added[t] += feed_forward(config, shared, vector)
     return added, balance(config, choices)
+
+
+def _capacity(config: ModelConfig, length: int) -> int:
+    """How many positions of a row an expert takes: so many times what each would have if all had the same, at least 1.
+
+    Who comes first is taken, each by its best choice first. Source: arXiv 2006.16668, 2.2.
+    """
+    even = length * config.num_experts_per_tok / config.num_experts
+    return max(1, math.floor(config.capacity_factor * even))
 
 
 def choice(config: ModelConfig, weights: Weights, x: np.ndarray) -> Choice:

@@ -111,7 +111,8 @@ def tree(dialect, layout, kind, state, *, origin=""):
     def make(salt, keep):
         leaves = {path: leaf for path, leaf in weights(layout, state, salt).items() if keep(path)}
         slot = nest(numbered(leaves, not linen))
-        return {"params": slot} if linen and not inside else slot
+        statistics = dialect == "D1" and state == "fp8"  # beside which Flax's optimizer sees the weights alone
+        return {"params": slot} if linen and not inside and not statistics else slot
 
     lossy = origin in ("D3", "D4") or (kind in LOSSY and "D2" in (origin, dialect))
     opt = optimizer(kind, make, linen and not inside, lossy) if kind != "none" else None

@@ -162,6 +162,18 @@ def mixed_experts(x, routing, experts):
     return result, size * 4
 
 
+def in_time(experts, taken):
+    """1 for each choice [B, T, J] among the first `taken` of its row that fall on its expert, else 0."""
+    kept = np.zeros(experts.shape)
+    for b in range(experts.shape[0]):
+        queues = {}
+        for t, j in np.ndindex(experts.shape[1:]):
+            queue = queues.setdefault(int(experts[b, t, j]), [])
+            queue.append((t, j))
+            kept[b, t, j] = len(queue) <= taken
+    return kept
+
+
 def load_balance(logits, experts, kind, weight):
     """N times the sum over experts of the part of tokens times the mean probability, row by row, times `weight`."""
     total, (batch, length, number) = 0.0, logits.shape

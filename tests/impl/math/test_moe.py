@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,9 @@ from impl.math.moe import (
     Router,
     Routing,
     bias_update,
+    capacity,
     dense,
+    limited,
     load_balance,
     loads,
     probabilities,
@@ -88,16 +92,18 @@ def test_dispatch_is_the_sum_over_each_tokens_experts(dispatch, biased):
     assert_within(jax.jit(dispatch, static_argnums=3)(x, routing, experts, gated), expected, 60 * EPS * size)
 
 
-def test_dense_and_sparse_have_the_same_slopes():
+def test_dense_and_sparse_and_room_for_all_have_the_same_slopes():
     x, routing, experts = case()
 
     def loss(dispatch, x, weights, experts):
         return jnp.sum(jnp.sin(dispatch(x, routing._replace(weights=weights), experts, gated)))
 
-    one, two = (jax.grad(loss, argnums=(1, 2, 3))(way, x, routing.weights, experts) for way in (dense, sparse))
-    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+    ways = (dense, sparse, partial(limited, taken=x.shape[1]))
+    found = (jax.tree.leaves(jax.grad(loss, argnums=(1, 2, 3))(way, x, routing.weights, experts)) for way in ways)
+    for left, *others in zip(*found, strict=True):
         assert np.any(left)
-        assert_within(left, wide(right), 200 * EPS * np.abs(left).max())
+        for other in others:
+            assert_within(left, wide(other), 200 * EPS * np.abs(left).max())
 
 
 def test_an_expert_nobody_chooses_is_skipped_and_one_that_all_choose_is_full():
@@ -140,3 +146,24 @@ def test_loads_count_and_biases_move_towards_their_mean():
     assert bias_update(found, 0.25).tolist() == [-0.25, -0.25, 0.25, 0.25, 0.25, 0.0]
     two = bias_update(jnp.stack([found, jnp.full(NUMBER, 7.0)]), 0.25)
     assert two[1].tolist() == [0.0] * NUMBER
+
+
+@pytest.mark.parametrize("taken", [1, 2, 5])
+def test_who_comes_first_is_taken_and_who_is_late_adds_nothing(taken):
+    x, routing, experts = case()
+    kept = oracles.in_time(np.asarray(routing.experts), taken)
+    assert (kept.all(), kept.mean() > 0) == (taken == 5, True)
+    expected, size = oracles.mixed_experts(wide(x), routing._replace(weights=wide(routing.weights) * kept), experts)
+    found = jax.jit(limited, static_argnums=(3, 4))(x, routing, experts, gated, taken)
+    assert_within(found, expected, 60 * EPS * size)
+
+
+def test_what_comes_too_late_has_no_slope():
+    x, routing, experts = case()
+    slope = jax.grad(lambda weights: jnp.sum(limited(x, routing._replace(weights=weights), experts, gated, 1)))
+    np.testing.assert_array_equal(slope(routing.weights) != 0, oracles.in_time(np.asarray(routing.experts), 1) != 0)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, 8), (1.25, 10), (0.9, 7), (0.01, 1), (3.0, 24), (50.0, 24)])
+def test_capacity_is_so_many_even_shares_rounded_down(factor, expected):
+    assert capacity(24, Router(count=2), NUMBER, factor) == expected

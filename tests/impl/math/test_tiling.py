@@ -9,7 +9,7 @@ import pytest
 
 from impl.math.head import soft_capped, tied_logits
 from impl.math.loss import LossTerms, loss_terms
-from impl.math.tiling import Tiling, cut, joined, tiled_loss_terms
+from impl.math.tiling import Tiling, cut, joined, likeliest, tiled_loss_terms
 from tests.impl.math import oracles
 from tests.impl.math.values import draw, wide
 
@@ -164,3 +164,22 @@ def test_a_tile_holds_every_nth_position_of_every_row_and_tiles_join_again(rest)
 def test_refuses_what_does_not_divide(count):
     with pytest.raises(ValueError, match=rf"rows of 12 positions cannot be cut into {count} equal tiles"):
         cut(jnp.asarray(draw(3, 2, 12)), count)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_likeliest_tokens_are_those_of_all_logits_and_have_no_gradient(head):
+    hidden, table, *_ = inputs()
+    scale, cap = HEADS[head]
+
+    def made(weights, rows):
+        return soft_capped(tied_logits(rows, weights) * scale, cap)
+
+    found = likeliest(made, table, 4, hidden)
+    scores = hidden.astype(np.float64) @ table.astype(np.float64).T
+    np.testing.assert_array_equal(found, scores.argmax(axis=-1))  # scale and cap keep the order
+    assert len(np.unique(found)) > 5
+    text = str(jax.make_jaxpr(lambda *primals: likeliest(made, primals[0], 4, primals[1]))(table, hidden))
+    assert f"f32[{ROWS},{LENGTH // 4},{WORDS}]" in text
+    assert f"f32[{ROWS},{LENGTH},{WORDS}]" not in text
+    slope = jax.grad(lambda weights: jnp.sum(weights) * likeliest(made, weights, 4, hidden).sum())(table)
+    np.testing.assert_array_equal(slope, np.full_like(table, found.sum()))

@@ -61,7 +61,7 @@ SHORT = {
     "deepseek_mla_lora": {"num_decoder_layers": 2, "rope_factor": 8.0, "offset": 3},
     "gemma3": {"num_decoder_layers": 2, "layer_cycle": ("local", "global")},
     "gpt_oss": {"num_decoder_layers": 2},
-    "mixtral": {"per_expert_scale": True},
+    "mixtral": {"per_expert_scale": True, "capacity_factor": 0.8},
     "olmo3": {"num_decoder_layers": 2},
 }
 MIXTURES = {name: case(name, **SHORT.get(name, {})) for name in MIXED}
