@@ -25,6 +25,6 @@ SCENARIO = Scenario(
         "gemma3-scan": {"config": family("gemma3", scan_layers=True)},
         "eleven-layers": {"config": family("llama2", num_decoder_layers=11)},
     },
-    quick=("gemma2-scan", "gpt3"),
+    quick=("gemma2-scan",),
     faults=("cache_not_written_back", "cache_validity_ignored", "decode_window_ignored"),
 )

@@ -39,8 +39,6 @@ class RMSNorm(nnx.Module):
     scale before that.
     """
 
-    fetch: Callable[[Any], Any] = staticmethod(kept)
-
     def __init__(
         self,
         features: int,
@@ -53,6 +51,7 @@ class RMSNorm(nnx.Module):
     ):
         self.dtype, self.offset = dtype, offset
         self.scale = _first_scale(features, offset, weight_dtype)
+        self.fetch: Callable[[Any], Any] = kept
         self.normalise = nnx.RMSNorm(features, epsilon=epsilon, dtype=dtype, use_scale=False, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -63,8 +62,6 @@ class RMSNorm(nnx.Module):
 
 class LayerNorm(nnx.Module):
     """Mean and variance norm over the last axis [..., E] with scale offset and bias; the rest as in RMSNorm."""
-
-    fetch: Callable[[Any], Any] = staticmethod(kept)
 
     def __init__(
         self,
@@ -79,6 +76,7 @@ class LayerNorm(nnx.Module):
         self.dtype, self.offset = dtype, offset
         self.scale = _first_scale(features, offset, weight_dtype)
         self.bias = nnx.Param(jnp.zeros((features,), weight_dtype), **partitioned(("norm",)))
+        self.fetch: Callable[[Any], Any] = kept
         self.normalise = nnx.LayerNorm(
             features,
             epsilon=epsilon,
