@@ -13,6 +13,7 @@ from tabulate import tabulate
 from harness.cli.catalogue import Catalogue, add_options, named, opened, tickets
 from harness.cli.regeneration import current, ready, refusals
 from harness.cli.run import add_worker_options, judged
+from harness.cli.usage import Joined
 from harness.golden import GoldenError, accept, diff, status
 from harness.golden.acceptance import PENDING
 from harness.runner import Work
@@ -34,8 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     for verb, text in HELP.items():
         verb_parser = verbs.add_parser(verb, help=text)
         due = verb in ("regenerate", "accept")
-        meaning = "names or globs, with commas, or all"
-        verb_parser.add_argument("--scenario", default="all", required=due, metavar="NAME", help=meaning)
+        meaning = "names or globs, with commas or again, or all"
+        verb_parser.add_argument("--scenario", action=Joined, default="all", required=due, metavar="NAME", help=meaning)
         add_options(verb_parser)
         if verb == "regenerate":
             add_worker_options(verb_parser)

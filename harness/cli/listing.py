@@ -8,6 +8,7 @@ import textwrap
 from tabulate import tabulate
 
 from harness.cli.catalogue import Catalogue, add_options, named, opened, tickets
+from harness.cli.usage import Joined
 from harness.golden.document import Document
 from harness.golden.store import Missing, Stale, read_document
 
@@ -17,7 +18,8 @@ __all__ = ["add_parser", "command", "golden_state"]
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `list`."""
     parser = subparsers.add_parser("list", help="list scenarios, their cases and goldens")
-    parser.add_argument("--scenario", default="all", metavar="NAME", help="all (default), names or globs, with commas")
+    help_text = "all (default), names or globs, with commas or again"
+    parser.add_argument("--scenario", action=Joined, default="all", metavar="NAME", help=help_text)
     add_options(parser)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.cache import NOTING, Request, planned, settled, verdict_folder
 from harness.cli.catalogue import Catalogue, add_options, named, opened, tickets
 from harness.cli.progress import shown, style
-from harness.cli.usage import UsageError, count, positive, unknown
+from harness.cli.usage import Joined, UsageError, count, positive, unknown
 from harness.discover import Ticket
 from harness.report import Report, Reuse, check_target, junit, machine, markdown, table, write
 from harness.runner import Work, run, sharded
@@ -35,7 +35,8 @@ def cores() -> int:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `run`."""
     parser = subparsers.add_parser("run", help="run scenarios and report whether the flag may be flipped")
-    parser.add_argument("--scenario", default="all", metavar="NAME", help="all (default), names or globs, with commas")
+    help_text = "all (default), names or globs, with commas or again"
+    parser.add_argument("--scenario", action=Joined, default="all", metavar="NAME", help=help_text)
     parser.add_argument("--matrix", choices=("quick", "full"), default="quick", help="which cases (default: quick)")
     parser.add_argument("--side", default="", metavar="SIDE", help="only pairs of sides that contain SIDE")
     parser.add_argument("--sides", default="", metavar="LEFT:RIGHT", help="only these pairs of sides, with commas")

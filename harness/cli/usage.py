@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["UsageError", "count", "positive", "unknown", "whole"]
+__all__ = ["Joined", "UsageError", "count", "positive", "unknown", "whole"]
 
 
 MOST = 20
@@ -15,6 +16,19 @@ MOST = 20
 
 class UsageError(ValueError):
     """A request that cannot be carried out as typed. The message says why and what to type. Exit code 2."""
+
+
+class Joined(argparse.Action):
+    """An option of names with commas that may be given again: the later names join the earlier ones."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """As argparse calls it."""
+        given = f"{self.dest}_given"
+        names = [*getattr(namespace, given, ()), values]
+        setattr(namespace, given, names)
+        setattr(namespace, self.dest, ",".join(names))
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -69,6 +69,9 @@ def test_names_globs_sides_and_shards_choose_cases(folder, tmp_path):
         run(folder, "--json", str(path), *words)
         return [case["name"] for case in json.loads(path.read_text())["scenarios"]]
 
+    both = cases("--scenario", "dropout", "--scenario", "embedding")
+    assert both == cases("--scenario", "dropout,embedding")
+    assert len(both) == 4
     quick = cases()
     assert quick == [
         "attention[good,linen:nnx]",
