@@ -139,7 +139,8 @@ def _masks(model: NnxModel, stored: Stored, batch: Batch) -> Masks:
     module = _load(model, stored, "dropout")
     with _replaced(nnx.Dropout, partial(_watching, drops)):
         train = tuple(host(output_of(model, module, batch)) for _ in range(MASK_CALLS))
-    module = _load(model, stored, "eval")
+    module = _load(model, stored, "dropout")
+    model.evaluate(module)  # which must turn dropout off by itself
     evaluate = tuple(host(output_of(model, module, batch)) for _ in range(2))
     return Masks(train=train, evaluate=evaluate, drops=tuple(drops))
 

@@ -25,6 +25,7 @@ ELSEWHERE = {
     "scan_layers": "how a number is computed, not which",
     "param_scan_axis": "how a number is computed, not which",
     "remat_policy": "how a number is computed, not which",
+    "parameter_memory_host_offload": "where parameters are kept",
     "max_target_length": "bounds what is asked for, changes nothing of it",
     "max_prefill_predict_length": "bounds what is asked for, changes nothing of it",
     "quantization": "the plain model is exact",
