@@ -21,9 +21,7 @@ class UsageError(ValueError):
 class Joined(argparse.Action):
     """An option of names with commas that may be given again: the later names join the earlier ones."""
 
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-    ) -> None:
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = "") -> None:
         """As argparse calls it."""
         given = f"{self.dest}_given"
         names = [*getattr(namespace, given, ()), values]
