@@ -100,10 +100,11 @@ class ModelConfig(Mixture, Latent, Prediction):
     def rope_of(self, kind: str) -> Frequencies:
         """The rotary frequencies of layers of that kind, as in `impl.stacks`.
 
-        A local layer may turn by a base of its own; gemma3's and olmo3's local layers are not stretched either.
+        A local layer may turn by a base of its own; gemma3's and olmo3's local layers are not stretched either,
+        unless stretched_local says so.
         """
         local = kind == "local"
-        stretched = not (local and self.decoder_block in ("gemma3", "olmo3"))
+        stretched = not (local and self.decoder_block in ("gemma3", "olmo3")) or self.stretched_local
         yarn = self.rope_type == "yarn"
         latent = self.attention_type == "mla"
         return Frequencies(

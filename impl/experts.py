@@ -87,6 +87,7 @@ def router(config: ModelConfig) -> Router:
         softmax=not scored,
         renormalise=config.norm_topk_prob or (scored and config.routed_score_func == "sigmoid"),
         scaling=config.routed_scaling_factor if scored else 1.0,
+        biased=config.biased_weights,
     )
 
 
@@ -94,11 +95,22 @@ def auxiliary(config: ModelConfig, logits: jax.Array, routing: Routing) -> dict[
     """What a mixture tells the training step, by name: its load-balance loss, the loads of its experts."""
     told = {}
     if config.load_balance_loss_weight > 0:
-        likely = probabilities(logits, routing, router(config))
+        likely = _LIKELY[config.load_balance_probabilities](config, logits, routing)
         told[BALANCE] = load_balance(routing.experts, likely, config.load_balance_loss_weight)
     if config.routed_bias_update_rate > 0:
         told[LOADS] = jax.lax.stop_gradient(loads(routing.experts, config.num_experts))
     return told
+
+
+def _by_router(config: ModelConfig, logits: jax.Array, routing: Routing) -> jax.Array:
+    return probabilities(logits, routing, router(config))
+
+
+def _maxtext_0_2_4(config: ModelConfig, logits: jax.Array, routing: Routing) -> jax.Array:
+    return jax.nn.softmax(routing.ranked, axis=-1)
+
+
+_LIKELY = {"router": _by_router, "maxtext-0.2.4": _maxtext_0_2_4}
 
 
 def told(config: ModelConfig) -> tuple[str, ...]:
@@ -118,7 +130,9 @@ def gate_inputs(
 
 def only_chooses(config: ModelConfig, parameter: str) -> bool:
     """Whether a parameter by its neutral name is a routing bias that no gradient reaches."""
-    return config.decoder_block == "deepseek" and parameter.endswith("/gate/bias")
+    balanced = config.load_balance_loss_weight > 0 and config.load_balance_probabilities != "router"
+    apart = config.decoder_block == "deepseek" and not (config.biased_weights or balanced)
+    return apart and parameter.endswith("/gate/bias")
 
 
 def scaled(config: ModelConfig, routing: Routing, experts: Experts, scale: jax.Array) -> tuple[Routing, Experts]:

@@ -27,6 +27,7 @@ MIXED = ("deepseek", "gpt_oss", "mixtral", "qwen3_moe")
 CYCLED = ("gemma3", "gpt_oss", "olmo3")
 """Those whose layers attend in a cycle."""
 
+LOAD_BALANCE_PROBABILITIES = ("router", "maxtext-0.2.4")
 REMAT_POLICIES = ("none", "full", "minimal", "save_dot_except_mlp")
 DTYPES = ("float32", "bfloat16", "float64")
 
@@ -65,24 +66,12 @@ def _layer_problems(config: ModelConfig) -> list[str]:
 
 def _mixture_problems(config: ModelConfig) -> list[str]:
     """Of a model with experts."""
-    number, chosen, groups = config.num_experts, config.num_experts_per_tok, config.n_routing_groups
+    number, chosen = config.num_experts, config.num_experts_per_tok
     found = []
     if config.moe_mlp_dim < 1:
         found.append(f"moe_mlp_dim={config.moe_mlp_dim} must be at least 1: it is the width of an expert")
     if not 1 <= chosen <= number:
         found.append(f"num_experts_per_tok={chosen} must lie between 1 and num_experts={number}")
-    if config.routed_score_func not in ("", "softmax", "sigmoid"):
-        found.append(f"routed_score_func={config.routed_score_func!r} is not one of '', softmax, sigmoid")
-    if groups and (groups < 0 or number % groups or not 1 <= config.topk_routing_group <= groups):
-        found.append(
-            f"n_routing_groups={groups} must divide num_experts={number}, and topk_routing_group="
-            f"{config.topk_routing_group} lie between 1 and it"
-        )
-    elif groups and chosen > config.topk_routing_group * (number // groups):
-        found.append(
-            f"num_experts_per_tok={chosen} exceeds the {config.topk_routing_group * (number // groups)} experts of "
-            f"topk_routing_group={config.topk_routing_group} groups: open more of them"
-        )
     if config.routed_bias_update_rate and not config.routed_bias:
         found.append(
             f"routed_bias_update_rate={config.routed_bias_update_rate} moves a routing bias: set routed_bias too"
@@ -96,7 +85,37 @@ def _mixture_problems(config: ModelConfig) -> list[str]:
         )
     never = ("shared_experts", "load_balance_loss_weight", "routed_bias_update_rate", "mlp_activations_limit")
     values = {name: getattr(config, name) for name in never}
-    return found + [f"{name}={value} must not be negative" for name, value in values.items() if value < 0]
+    found += [f"{name}={value} must not be negative" for name, value in values.items() if value < 0]
+    return found + _routing_problems(config)
+
+
+def _routing_problems(config: ModelConfig) -> list[str]:
+    """Of whom a token goes to."""
+    number, chosen, groups = config.num_experts, config.num_experts_per_tok, config.n_routing_groups
+    found = []
+    if config.routed_score_func not in ("", "softmax", "sigmoid"):
+        found.append(f"routed_score_func={config.routed_score_func!r} is not one of '', softmax, sigmoid")
+    if groups and (groups < 0 or number % groups or not 1 <= config.topk_routing_group <= groups):
+        found.append(
+            f"n_routing_groups={groups} must divide num_experts={number}, and topk_routing_group="
+            f"{config.topk_routing_group} lie between 1 and it"
+        )
+    elif groups and chosen > config.topk_routing_group * (number // groups):
+        found.append(
+            f"num_experts_per_tok={chosen} exceeds the {config.topk_routing_group * (number // groups)} experts of "
+            f"topk_routing_group={config.topk_routing_group} groups: open more of them"
+        )
+    if config.load_balance_probabilities not in LOAD_BALANCE_PROBABILITIES:
+        found.append(
+            f"load_balance_probabilities={config.load_balance_probabilities!r} is not one of "
+            f"{', '.join(LOAD_BALANCE_PROBABILITIES)}"
+        )
+    if config.biased_weights and not (config.routed_bias and config.decoder_block == "deepseek"):
+        found.append(
+            f"biased_weights=True with decoder_block={config.decoder_block!r} and routed_bias={config.routed_bias}: "
+            "only deepseek's routing bias can be left out of weights; set it to False"
+        )
+    return found
 
 
 def _size_problems(config: ModelConfig) -> list[str]:
@@ -171,6 +190,11 @@ def _combination_problems(config: ModelConfig) -> list[str]:
     for name in ("normalize_embedding_logits", "round_tied_table"):
         if getattr(config, name) and not config.logits_via_embedding:
             problems.append(f"{name}=True has no effect with logits_via_embedding=False: set one of the two")
+    if config.stretched_local and config.decoder_block != "olmo3":
+        problems.append(
+            f"stretched_local=True with decoder_block={config.decoder_block!r}: only olmo3's local layers can be "
+            "stretched or not; set it to False"
+        )
     if config.rope_type == "yarn" and config.rope_max_timescale < 2:
         problems.append(
             f"rope_max_timescale={config.rope_max_timescale} gives every dimension one frequency, and yarn then has "

@@ -19,7 +19,7 @@ from harness.cli.progress import shown, style
 from harness.cli.usage import Joined, UsageError, count, positive, unknown
 from harness.discover import Ticket
 from harness.report import Report, Reuse, check_target, junit, machine, markdown, table, write
-from harness.runner import Work, run, sharded
+from harness.runner import Event, Work, run, sharded
 from harness.verdict import Verdict, exit_code
 
 __all__ = ["add_parser", "add_worker_options", "command", "cores", "judged", "limited"]
@@ -87,10 +87,21 @@ def command(args: argparse.Namespace) -> int:
     return exit_code(verdicts)
 
 
-def judged(args: argparse.Namespace, chosen: Sequence[Ticket], work: Work) -> list[Verdict]:
-    """Runs tickets under the limits of `add_worker_options`, with progress on standard error."""
+def judged(
+    args: argparse.Namespace, chosen: Sequence[Ticket], work: Work, hear: Callable[[Verdict], None] = lambda _: None
+) -> list[Verdict]:
+    """Runs tickets under the limits of `add_worker_options`, with progress on standard error.
+
+    hear: gets each verdict when it is there, so that an interrupted run need not lose them.
+    """
     with shown(len(chosen), style(args.verbose)) as tell:
-        return run(limited(args, chosen), args.jobs, work, tell)
+
+        def both(event: Event) -> None:
+            if event.verdict:
+                hear(event.verdict)
+            tell(event)
+
+        return run(limited(args, chosen), args.jobs, work, both)
 
 
 def limited(args: argparse.Namespace, chosen: Sequence[Ticket]) -> list[Ticket]:
@@ -103,7 +114,10 @@ def limited(args: argparse.Namespace, chosen: Sequence[Ticket]) -> list[Ticket]:
 def _reusing(
     args: argparse.Namespace, catalogue: Catalogue, chosen: Sequence[Ticket], begun: float
 ) -> tuple[list[Verdict], Reuse]:
-    """Runs what has no verdict that still holds, and a random part of what has one."""
+    """Runs what has no verdict that still holds, and a random part of what has one.
+
+    What was finished when the run was interrupted is kept for the next one.
+    """
     in_ci = os.environ.get("CI", "").lower() in ("true", "1", "yes")
     request = Request(
         how="fresh" if args.fresh or (in_ci and not args.reuse) else "reuse",
@@ -116,7 +130,17 @@ def _reusing(
     with tempfile.TemporaryDirectory(prefix="harness-notes-") as notes:
         work = Work(goldens=str(catalogue.goldens), pending=notes)
         work = replace(work, function=NOTING.get(work.function, work.function))
-        found, reuse = settled(plan, judged(args, plan.due, work) if plan.due else [], Path(notes))
+        heard: list[Verdict] = []
+        try:
+            found, reuse = settled(plan, judged(args, plan.due, work, heard.append) if plan.due else [], Path(notes))
+        except KeyboardInterrupt:
+            settled(plan, heard, Path(notes))
+            kept = sum(verdict.passed for verdict in heard)
+            print(
+                f"harness: {kept} of {len(plan.due)} cases had passed: the next run need not repeat them",
+                file=sys.stderr,
+            )
+            raise
     for case, what in reuse.failed.items():
         print(f"harness: AUDIT FAILED: {case}: {what}", file=sys.stderr)
     return found, reuse

@@ -42,7 +42,7 @@ class Router:
 
     groups, kept: the number of groups, and how many of them a token may take experts from; 0 groups bound nothing.
     softmax: the chosen scores become weights by a softmax over them; else they are the weights. renormalise: weights
-    are divided by their sum. scaling multiplies them last.
+    are divided by their sum. scaling multiplies them last. biased: the bias is in the weights too.
     """
 
     count: int
@@ -52,18 +52,24 @@ class Router:
     softmax: bool = True
     renormalise: bool = False
     scaling: float = 1.0
+    biased: bool = False
 
 
 class Routing(NamedTuple):
-    """experts int [B, T, J], best first, of equal ones the lower number; weights [B, T, J]; scores [B, T, N]."""
+    """experts int [B, T, J], best first, of equal ones the lower number; weights [B, T, J]; scores [B, T, N].
+
+    ranked [B, T, N]: the scores with the bias, by which experts were chosen, groups left aside.
+    """
 
     experts: jax.Array
     weights: jax.Array
     scores: jax.Array
+    ranked: jax.Array
 
 
 def route(logits: jax.Array, biases: tuple[jax.Array, ...], router: Router) -> Routing:
-    """Logits [B, T, N] and a bias [N] or none -> who goes where. The bias decides who is chosen; it is in no weight.
+    """Logits [B, T, N] and a bias [N] or none -> who goes where. The bias decides who is chosen; it is in no weight,
+    unless the router is `biased`.
 
     A group is as good as its two best experts together. Sources: arXiv 2401.04088 (softmax over the chosen), 2412.19437
     (sigmoid scores, biased choice, groups, scaling).
@@ -72,15 +78,14 @@ def route(logits: jax.Array, biases: tuple[jax.Array, ...], router: Router) -> R
     ranked = scores
     for bias in biases:
         ranked = ranked + bias.astype(full())
-    if router.groups:
-        ranked = jnp.where(_open(ranked, router), ranked, -jnp.inf)
-    experts = jax.lax.top_k(ranked, router.count)[1]
-    weights = jnp.take_along_axis(scores, experts, axis=-1)
+    eligible = jnp.where(_open(ranked, router), ranked, -jnp.inf) if router.groups else ranked
+    experts = jax.lax.top_k(eligible, router.count)[1]
+    weights = jnp.take_along_axis(ranked if router.biased else scores, experts, axis=-1)
     if router.softmax:
         weights = jax.nn.softmax(weights, axis=-1)
     if router.renormalise:
         weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-    return Routing(experts, weights * router.scaling if router.scaling != 1.0 else weights, scores)
+    return Routing(experts, weights * router.scaling if router.scaling != 1.0 else weights, scores, ranked)
 
 
 def _scored(logits: jax.Array, score: Score) -> jax.Array:

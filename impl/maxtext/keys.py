@@ -10,6 +10,7 @@ from typing import Any
 __all__ = [
     "BLOCKS_ELSEWHERE",
     "DEFAULTS",
+    "EXPERTS_OF_MLP_DIM",
     "EXPERTS_ONLY",
     "MIXTURES",
     "NEUTRAL",
@@ -101,6 +102,10 @@ DEFAULTS: dict[str, Any] = {
 MIXTURES = frozenset({"deepseek", "gpt_oss", "mixtral", "qwen3_moe"})
 """Decoder blocks with experts that can be read from MaxText's keys."""
 
+EXPERTS_OF_MLP_DIM = frozenset({"gpt_oss", "mixtral"})
+"""Decoder blocks whose experts are as wide as mlp_dim says, whatever moe_mlp_dim does. MaxText asks for equal values
+only where all layers are alike: gpt_oss, whose windows alternate, may have two."""
+
 _OF_DEEPSEEK = (
     *("first_num_dense_layers", "shared_experts", "routed_scaling_factor", "routed_bias_update_rate"),
     *("n_routing_groups", "topk_routing_group", "attention_type", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim"),
@@ -118,7 +123,8 @@ READ_BY: dict[str, frozenset[str]] = {
     "attention_sink": frozenset({"gpt_oss"}),
     "mlp_activations_limit": frozenset({"gpt_oss"}),
     "local_rope_max_timescale": frozenset({"gemma3"}),
-    **dict.fromkeys(("num_experts", "num_experts_per_tok", "moe_mlp_dim", "norm_topk_prob"), MIXTURES),
+    **dict.fromkeys(("num_experts", "num_experts_per_tok", "moe_mlp_dim"), MIXTURES),
+    "norm_topk_prob": MIXTURES - {"deepseek"},
     **dict.fromkeys(("routed_score_func", "routed_bias", "load_balance_loss_weight"), MIXTURES),
     **dict.fromkeys(_OF_DEEPSEEK, frozenset({"deepseek"})),
     "inhomogeneous_layer_cycle_interval": frozenset({"gpt_oss", "olmo3"}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from impl.maxtext.files import read_mapping
 from impl.maxtext.keys import (
     BLOCKS_ELSEWHERE,
     DEFAULTS,
+    EXPERTS_OF_MLP_DIM,
     EXPERTS_ONLY,
     MIXTURES,
     NEUTRAL,
@@ -22,8 +22,9 @@ from impl.maxtext.keys import (
     READ_BY,
     SCALED,
 )
+from impl.maxtext.quirks import quirks
+from impl.maxtext.values import number, typed
 from impl.names import nearest
-from impl.stacks import CYCLES
 from impl.validation import REMAT_POLICIES
 
 __all__ = ["Ignored", "Reading", "from_maxtext", "read", "read_maxtext"]
@@ -71,9 +72,8 @@ def read(mapping: Mapping[str, Any]) -> Reading:
     values = {key: mapping.get(key, default) for key, default in DEFAULTS.items()}
     block = values["decoder_block"]
     values |= {name: _size(mapping, name) for name in SCALED if block in READ_BY.get(name, (block,))}
-    settings = _settings(mapping, values)
-    typed = {key: _typed(key, value) for key, value in settings.items()}
-    config = ModelConfig(**{"name": str(mapping.get("model_name", "maxtext")), **typed})
+    settings = {key: typed(key, value) for key, value in quirks(mapping, values).items()}
+    config = ModelConfig(**{"name": str(mapping.get("model_name", "maxtext")), **settings})
     return Reading(config=config, ignored=_account(mapping, config))
 
 
@@ -103,11 +103,16 @@ def _refuse_foreign(mapping: Mapping[str, Any]) -> None:
         if not (_taken(key) or _why_ignored(key)):
             problems.append(nearest(f"{key}: unknown, and might shape the model", key, _known()))
     positions = mapping.get("trainable_position_size", -1)
-    if block != "gpt3" and _number(positions) > 0:
+    if block != "gpt3" and number(positions) > 0:
         problems.append(f"trainable_position_size={positions}: {block} turns its heads as well there, not here; use -1")
     local, shared = mapping.get("local_rope_max_timescale", -1), mapping.get("rope_max_timescale", 10_000)
-    if block == "gemma2" and _number(local) > 0 and _number(local) != _number(shared):
+    if block == "gemma2" and number(local) > 0 and number(local) != number(shared):
         problems.append(f"local_rope_max_timescale={local}: local and global layers share one rotation here; use -1")
+    score = mapping.get("routed_score_func", "")
+    if block in MIXTURES - {"deepseek"} and mapping.get("routed_bias") and score:
+        problems.append(
+            f"routed_score_func={score!r} with routed_bias: {block} adds its bias to scores there, here to logits"
+        )
     kind = mapping.get("attention_type", "mla")
     if block == "deepseek" and kind != "mla":
         problems.append(f"attention_type={kind!r}: deepseek's layers attend through latents there; use 'mla'")
@@ -144,72 +149,6 @@ def _size(mapping: Mapping[str, Any], name: str) -> Any:
     return base
 
 
-def _settings(mapping: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Fields of ModelConfig from MaxText's values, its quirks applied."""
-    block = values["decoder_block"]
-    for key in READ_BY.keys() & values.keys():
-        if block not in READ_BY[key]:
-            values[key] = ModelConfig.__dataclass_fields__[key].default
-    values["mlp_activations_limit"] = max(0.0, _typed("mlp_activations_limit", values["mlp_activations_limit"]))
-    local = _typed("local_rope_max_timescale", values["local_rope_max_timescale"])
-    values["local_rope_max_timescale"] = max(0, local)
-    for key in ("n_routing_groups", "topk_routing_group"):
-        values[key] = max(0, _typed(key, values[key]))
-    if block == "gemma3":
-        values["use_qk_norm"] = True
-    if block == "deepseek":
-        values["attention_type"] = "mla"
-    if block in ("gpt_oss", "olmo3") and values["scan_layers"]:
-        # MaxText's blocks begin their pattern anew: a cycle of 1 makes every layer local.
-        interval = int(_number(mapping.get("inhomogeneous_layer_cycle_interval", 1)))
-        cycle = tuple(CYCLES[block][inner % len(CYCLES[block])] for inner in range(interval))
-        values["layer_cycle"] = () if cycle == CYCLES[block] else cycle
-    dropout = values.pop("enable_dropout")
-    tied = bool(values["logits_via_embedding"])
-    name, kind = str(mapping.get("model_name", "")), str(values["rope_type"]).lower()
-    # A model's name alone switches on the slowed frequencies, whatever rope_type says.
-    values["rope_type"] = "llama3.1" if "llama3.1" in name or kind.startswith("llama3.1") else kind
-    # An untied head is neither divided nor capped; the tied one multiplies by a table rounded to bfloat16.
-    values["normalize_embedding_logits"] = tied and values["normalize_embedding_logits"]
-    values["final_logits_soft_cap"] = values["final_logits_soft_cap"] if tied else 0.0
-    values["round_tied_table"] = tied
-    values["dropout_rate"] = values["dropout_rate"] if dropout else 0.0
-    values["trainable_position_size"] = max(0, _typed("trainable_position_size", values["trainable_position_size"]))
-    if values["remat_policy"] not in REMAT_POLICIES:
-        values["remat_policy"] = "full"
-    if "max_prefill_predict_length" not in mapping and _number(values["max_target_length"]) <= 64:
-        values["max_prefill_predict_length"] = max(1, int(values["max_target_length"]) // 2)
-    return values
-
-
-def _typed(key: str, value: Any) -> Any:
-    """`value` as the type of the field: YAML reads 1e-6 as text, and MaxText writes None where there is no cap."""
-    default = ModelConfig.__dataclass_fields__[key].default
-    if isinstance(default, tuple):
-        if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
-            return tuple(value)
-    elif isinstance(default, bool):
-        if isinstance(value, bool):
-            return value
-    elif isinstance(default, str):
-        if isinstance(value, str):
-            return value
-    elif value is None and key.endswith("soft_cap"):
-        return 0.0
-    elif not isinstance(value, bool):
-        number = _number(value)
-        if math.isfinite(number) and (isinstance(default, float) or number == int(number)):
-            return float(number) if isinstance(default, float) else int(number)
-    raise ConfigError(f"{key}={value!r}: expected a {type(default).__name__}, such as {default!r}")
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
 def _account(mapping: Mapping[str, Any], config: ModelConfig) -> tuple[Ignored, ...]:
     """Every key of the file that the model does not depend on, with the reason."""
     rows = []
@@ -217,6 +156,10 @@ def _account(mapping: Mapping[str, Any], config: ModelConfig) -> tuple[Ignored, 
         reason = _why_ignored(key) if not _taken(key) else ""
         if key in READ_BY and config.decoder_block not in READ_BY[key]:
             reason = f"{config.decoder_block} does not read it"
+        if key in ("n_routing_groups", "topk_routing_group") and not config.n_routing_groups:
+            reason = reason or "only models whose name begins with deepseek3 have groups, and only where there are any"
+        if key in ("moe_mlp_dim", "base_moe_mlp_dim") and config.decoder_block in EXPERTS_OF_MLP_DIM:
+            reason = f"{config.decoder_block}'s experts are as wide as mlp_dim says"
         if key in ("normalize_embedding_logits", "final_logits_soft_cap") and not config.logits_via_embedding:
             reason = "only a tied head reads it"
         if key == "remat_policy" and value not in REMAT_POLICIES:

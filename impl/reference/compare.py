@@ -40,8 +40,9 @@ REASONS = (
     "everything cancels (a key's bias shifts all logits of a softmax alike); seen 2.2e-6 of the leaf's largest",
     "gradients that pass through bfloat16 (the table of a tied head, weights stored in it): one step of bfloat16 "
     "more, since noise moves a number over the edge between two, but in no more than a hundredth of the elements; "
-    "seen in 3 of 32768. A tied table stored in bfloat16 sums two rounded parts: half a step of its largest more, "
-    "seen a tenth of that",
+    "seen in 3 of 32768. Of a tied table only the head's part is rounded, and what the lookup adds may cancel it in an "
+    "element, hardly in a token's whole row: the step is of the row's largest. A tied table stored in bfloat16 sums "
+    "two rounded parts: half a step of its largest more, seen a tenth of that",
     "where the model computes in bfloat16 the first three are 16384 times as wide: its steps are 65536 times as long, "
     "but products are summed in float32; seen 0.055 at logits up to 4.3. That is weak evidence",
 )
@@ -189,23 +190,24 @@ def _gradients(
         plain = (GRADIENT * float(np.abs(its).max()) + FLOAT_STEP * largest) * _width(config)
         if table and stored == "bfloat16":
             plain += BRAIN_STEP / 2 * float(np.abs(its).max())
-        rows += _leaf(name, mine, its, (plain, table or stored == "bfloat16"))
+        rounded = np.abs(its).max(axis=-1, keepdims=True) if table else np.maximum(np.abs(mine), np.abs(its))
+        rows += _leaf(name, mine, its, (plain, BRAIN_STEP * rounded if table or stored == "bfloat16" else None))
     return tuple(rows)
 
 
-def _leaf(name: str, ours: np.ndarray, theirs: np.ndarray, bounds: tuple[float, bool]) -> list[Measured]:
+def _leaf(name: str, ours: np.ndarray, theirs: np.ndarray, bounds: tuple[float, np.ndarray | None]) -> list[Measured]:
     """One leaf: the element nearest to its bound or furthest beyond, and how many needed bfloat16's step.
 
-    bounds: the bound of an element, and whether it passes through bfloat16.
+    bounds: the bound of an element, and the step it may take if it passes through bfloat16.
     """
-    plain, rounded = bounds
+    plain, step = bounds
     gap, scale = np.abs(ours - theirs), float(np.abs(theirs).max())
-    allowed = plain + (BRAIN_STEP * np.maximum(np.abs(ours), np.abs(theirs)) if rounded else np.zeros_like(theirs))
+    allowed = np.broadcast_to(plain if step is None else plain + step, theirs.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
         at = np.unravel_index(_worst(np.where(gap == 0, 0.0, gap / allowed)), gap.shape)
     where = f"[{', '.join(map(str, at))}]"
     rows = [Measured(name=name, value=float(gap[at]), bound=float(allowed[at]), scale=scale, where=where)]
-    if rounded:
+    if step is not None:
         share = float(np.mean(~(gap <= plain)))
         rows.append(Measured(name=f"{name}: rounded otherwise", value=share, bound=FLIPS, scale=1.0))
     return rows

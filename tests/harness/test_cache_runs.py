@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+import harness.cli.run
 from harness.cli import obeyed
 from harness.runner import Work
 from tests.harness.cached_place import COUNT, SCENARIO, WORK, all_known, enter
@@ -86,6 +87,27 @@ def test_only_what_passed_is_kept(place):
     assert len(place.entries) == COUNT - 1
     assert place.run() == 1
     assert "many[bad,linen:nnx]" in place.ran
+
+
+def test_what_was_finished_before_an_interrupt_is_not_run_again(place, monkeypatch, capsys):
+    whole = harness.cli.run.run
+
+    def stopped(tickets, jobs, work, tell):
+        def four(event):
+            tell(event)
+            if event.done == 4:
+                raise KeyboardInterrupt
+
+        return whole(tickets, jobs, work, four)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.cli.run, "run", stopped)
+        assert place.run() == 130
+    assert "4 of 11 cases had passed: the next run need not repeat them" in capsys.readouterr().err
+    assert len(place.entries) == 4
+    assert place.run() == 0
+    # The one of the four that is audited runs too.
+    assert len(place.ran) == COUNT - 4 + 1
 
 
 def test_code_that_is_edited_while_it_runs_is_not_taken_for_what_ran(place):

@@ -77,6 +77,16 @@ def test_each_layers_bias_moves_by_its_own_loads_and_nothing_else_does(axis):
     assert sum(only_chooses(config, name) for name in values) == 3
 
 
+def test_a_bias_is_in_the_gradient_only_where_maxtexts_release_puts_it():
+    biases = [f"decoder/moe_layers/{layer}/DeepSeekMoeBlock_0/MoeBlock_0/gate/bias" for layer in range(3)]
+    settings = {"biased_weights": True, "n_routing_groups": 0, "topk_routing_group": 0, "load_balance_loss_weight": 0.0}
+    assert all(only_chooses(family("deepseek"), name) for name in biases)
+    assert not any(only_chooses(family("deepseek", **settings), name) for name in biases)
+    theirs = family("deepseek", load_balance_probabilities="maxtext-0.2.4")
+    assert not any(only_chooses(theirs, name) for name in biases)
+    assert all(only_chooses(theirs.overriding({"load_balance_loss_weight": 0.0}), name) for name in biases)
+
+
 def test_a_model_without_the_bias_is_told_so():
     config = family("mixtral", routed_bias_update_rate=0.5, routed_bias=True)
     tree = nested(scatter(draw(family("mixtral"), 3), addresses(family("mixtral"), "layers_{i}")))

@@ -62,8 +62,8 @@ def choice(config: ModelConfig, weights: Weights, x: np.ndarray) -> Choice:
     """Who takes one position [E].
 
     The highest scores are chosen, of equal ones the lower number. deepseek adds its bias to what is compared only, and
-    weighs by the scores themselves, in the end times its factor; all others add their bias to the router's numbers, and
-    weigh by a softmax over those of the chosen.
+    weighs by the scores themselves (with the bias, if biased_weights), in the end times its factor; all others add
+    their bias to the router's numbers, and weigh by a softmax over those of the chosen.
     """
     deepseek = config.decoder_block == "deepseek"
     bias = weights.get("gate/bias", np.zeros(config.num_experts))
@@ -71,14 +71,20 @@ def choice(config: ModelConfig, weights: Weights, x: np.ndarray) -> Choice:
     scores = _scores(config.routed_score_func, numbers)
     worth = [score + (bias[n] if deepseek else 0.0) for n, score in enumerate(scores)]
     best = sorted(_open(config, worth), key=lambda n: (-worth[n], n))[: config.num_experts_per_tok]
-    kept = [scores[n] for n in best]
+    kept = [worth[n] if config.biased_weights else scores[n] for n in best]
     if deepseek:
         total = sum(kept) if config.norm_topk_prob or config.routed_score_func == "sigmoid" else 1.0
         kept = [config.routed_scaling_factor * score / total for score in kept]
     else:
         kept = _softmax(kept)
-    likely = [score / sum(scores) for score in scores] if config.routed_score_func == "sigmoid" else _softmax(numbers)
-    return Choice(dict(zip(best, kept, strict=True)), likely)
+    return Choice(dict(zip(best, kept, strict=True)), _likely(config, numbers, scores, worth))
+
+
+def _likely(config: ModelConfig, numbers: list[float], scores: list[float], worth: list[float]) -> list[float]:
+    """How likely each expert is; MaxText 0.2.4 has a softmax of what is compared, though that may be a softmax too."""
+    if config.load_balance_probabilities == "maxtext-0.2.4":
+        return _softmax(worth)
+    return [score / sum(scores) for score in scores] if config.routed_score_func == "sigmoid" else _softmax(numbers)
 
 
 def _scores(kind: str, numbers: list[float]) -> list[float]:

@@ -41,15 +41,16 @@ def layers(config: ModelConfig) -> list[Layer]:
 def turning(config: ModelConfig, layer: Layer) -> ModelConfig:
     """The configuration by which the heads of a layer turn.
 
-    A local layer may have a longest wavelength of its own; gemma3 and olmo3 stretch their global layers alone. Where
-    keys and values are made of latents, a head's turning part counts as its width.
+    A local layer may have a longest wavelength of its own; gemma3 and olmo3 stretch their global layers alone, the
+    latter unless stretched_local is set. Where keys and values are made of latents, a head's turning part counts as its
+    width.
     """
     changes: dict[str, Any] = {}
     if layer.local and config.local_rope_max_timescale:
         changes["rope_max_timescale"] = config.local_rope_max_timescale
     if layer.local and config.decoder_block == "gemma3":
         changes["rope_linear_scaling_factor"] = 1.0
-    if layer.local and config.decoder_block == "olmo3":
+    if layer.local and config.decoder_block == "olmo3" and not config.stretched_local:
         changes |= {"rope_linear_scaling_factor": 1.0, "rope_type": "default"}
     if config.attention_type == "mla":
         changes["head_dim"] = config.qk_rope_head_dim

@@ -131,7 +131,7 @@ def routed(logits, bias, router):
             best = sorted(worth, key=lambda g: (-worth[g], g))[: router.kept]
             open_ = {g * size + i for g in best for i in range(size)}
         chosen = sorted(open_, key=lambda n: (-ranked[n], n))[: router.count]
-        weight = [score[n] for n in chosen]
+        weight = [(ranked if router.biased else score)[n] for n in chosen]
         if router.softmax:
             weight = [_score(value, "softmax", weight) for value in weight]
         total = sum(weight) if router.renormalise else 1.0

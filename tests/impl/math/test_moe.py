@@ -35,6 +35,7 @@ ROUTERS = {
     "renormalised": Router(count=3, renormalise=True),
     "softmax scores": Router(count=2, score="softmax", softmax=False, scaling=1.7),
     "sigmoid scores": Router(count=3, score="sigmoid", softmax=False, renormalise=True, scaling=2.5),
+    "biased weights": Router(count=3, score="sigmoid", softmax=False, scaling=1.3, biased=True),
     "groups": Router(count=2, score="sigmoid", groups=3, kept=2, softmax=False, renormalise=True),
     "one group of raw logits": Router(count=2, groups=2, kept=1, softmax=False),
 }
@@ -109,7 +110,8 @@ def test_dense_and_sparse_and_room_for_all_have_the_same_slopes():
 def test_an_expert_nobody_chooses_is_skipped_and_one_that_all_choose_is_full():
     x, _, experts = case()
     everyone = jnp.broadcast_to(jnp.asarray([4, 1]), (2, 5, 2))
-    routing = Routing(everyone, jnp.full((2, 5, 2), 0.5), jnp.zeros((2, 5, NUMBER)))
+    scores = jnp.zeros((2, 5, NUMBER))
+    routing = Routing(everyone, jnp.full((2, 5, 2), 0.5), scores, scores)
     expected, size = oracles.mixed_experts(wide(x), routing, experts)
     assert_within(sparse(jnp.asarray(x), routing, experts, gated), expected, 60 * EPS * size)
 

@@ -67,8 +67,8 @@ SHORT = {
 MIXTURES = {name: case(name, **SHORT.get(name, {})) for name in MIXED}
 """Every family with experts, latents or layers that are not all alike, with as many layers as it has kinds."""
 
-SLOPES = ("fused", "gemma2", "gpt3", "qwen3", "olmo3", "deepseek_mla_lora")
-"""Families whose gradients are compiled, which takes four times as long: every class of block, each with its extras."""
+SLOPES = ("fused", "gemma2", "gpt3", "qwen3", "olmo3", "deepseek_mla_lora", "deepseek, as MaxText 0.2.4")
+"""Cases whose gradients are compiled, which takes four times as long: every class of block, each with its extras."""
 
 SWITCHES = {
     # Wavelengths 6, 167, 4443 and 118142: as before, as before, mixed, slowed.
@@ -131,6 +131,17 @@ SWITCHES = {
         round_tied_table=True,
         offset=29,
     ),
+    # The bias is in the weights, and a softmax of the biased scores in the load-balance loss: a gradient reaches it.
+    "deepseek, as MaxText 0.2.4": case(
+        "deepseek",
+        num_decoder_layers=2,
+        first_num_dense_layers=1,
+        n_routing_groups=0,
+        topk_routing_group=0,
+        biased_weights=True,
+        load_balance_probabilities="maxtext-0.2.4",
+    ),
+    "olmo3, as MaxText 0.2.4": case("olmo3", num_decoder_layers=2, stretched_local=True),
 }
 
 CASES = {**WHOLE, **MIXTURES, **SWITCHES}

@@ -94,6 +94,8 @@ TURNED = {
     "routed_score_func": ("deepseek", "softmax"),
     "routed_scaling_factor": ("deepseek", 2.4),
     "topk_routing_group": ("deepseek", 3),
+    "biased_weights": ("deepseek", True),
+    "stretched_local": ("olmo3", True),
     "mlp_activations_limit": ("gpt_oss", 1.4),
     "mscale": ("deepseek_mla", 0.7),
     "max_position_embeddings": ("deepseek_mla", 0),
