@@ -36,9 +36,7 @@ def _apart(canonical: Canonical, group: Group, other: Canonical, notes: list[str
     if group.form != "stacked":
         if twin is None or twin.form != "stacked":
             return canonical
-        aux, shared = share_streams(canonical.aux, group)
-        notes.extend(shared)
-        return replace(canonical, aux=aux)
+        return _shared(canonical, group, notes)
     axis = group.axis if group.axis >= 0 else _chosen(canonical, group, other)
     depth = dict(group.candidates).get(axis)
     if depth is None:
@@ -58,10 +56,19 @@ def _apart(canonical: Canonical, group: Group, other: Canonical, notes: list[str
                 for name, tree in canonical.collections.items()
             },
         )
-        return numbered(apart, settled)
+        apart = numbered(apart, settled)
     except CheckpointError as error:
         notes.append(f"{ROOT}/{group.name}: compared as it is stored, because {error}")
         return canonical
+    single = next((found for found in apart.groups if found.name == group.name and found.form != "stacked"), None)
+    return _shared(apart, single, notes) if single and twin and twin.form != "stacked" else apart
+
+
+def _shared(canonical: Canonical, group: Group, notes: list[str]) -> Canonical:
+    """With each layer's streams written out, because the other checkpoint has room for them or shares others."""
+    aux, shared = share_streams(canonical.aux, group)
+    notes.extend(shared)
+    return replace(canonical, aux=aux)
 
 
 def _chosen(canonical: Canonical, group: Group, other: Canonical) -> int:

@@ -76,22 +76,23 @@ def share_streams(leaves: Leaves, group: Group) -> tuple[dict[Path, Leaf], tuple
     """`leaves` with the random streams that several suffixed layers share written out for each layer, and notes.
 
     NNX stores a variable that several layers hold by reference once, at the first of them; a stack has room for one a
-    layer. Only streams are filled in: other state that a layer lacks is an error when it is stacked.
+    layer. The layers of a block share theirs, so that each has the one of the nearest layer before it. Only streams are
+    filled in: other state that a layer lacks is an error when it is stacked.
     """
-    owners: dict[Path, tuple[int, Leaf]] = {}
+    owners: dict[Path, dict[int, Leaf]] = defaultdict(dict)
     for path, leaf in leaves.items():
         found = layer_of(path)
         if found and found[0] == group.name and any(part.endswith("rngs") for part in found[2]):
-            first = owners.get(found[2])
-            if first is None or found[1] < first[0]:
-                owners[found[2]] = (found[1], leaf)
+            owners[found[2]][found[1]] = leaf
     result, shared = dict(leaves), []
-    for rest, (owner, leaf) in owners.items():
+    for rest, held in owners.items():
         names = [(ROOT, f"{group.name}_{index}", *rest) for index in range(group.depth)]
-        lacking = [name for name in names if name not in result]
-        result |= dict.fromkeys(lacking, leaf)
-        if lacking:
-            shared.append(show(names[owner]))
+        owner = min(held)
+        for index, name in enumerate(names):
+            owner = index if index in held else owner
+            result.setdefault(name, held[owner])
+        if len(held) < group.depth:
+            shared.append(show(names[min(held)]))
     if not shared:
         return result, ()
     return result, (f"{len(shared)} streams are shared by layers and each got a copy, {shared[0]} the first of them",)

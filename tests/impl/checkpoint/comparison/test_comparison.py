@@ -33,6 +33,35 @@ def kinds(record):
     return [(row.part, row.path, row.reason) for row in record.differences]
 
 
+def shared_streams(counts):
+    """Seven layers apart, whose stream is one variable, and as two blocks of three and a remainder, as MaxText writes.
+
+    counts: of the two blocks' streams; those of the layers apart and of the remainder are 4.
+    """
+    kernels = [np.arange(6, dtype=np.float32).reshape(2, 3) + np.float32(10.5 * i) for i in range(7)]
+    stream = {"rngs": {"params": {"count": np.uint32(4)}}}
+    blocks = {f"layers_{j}": {"mlp": {"kernel": np.stack([kernels[j], kernels[j + 3]], 1)}} for j in range(3)}
+    of_blocks = {"layers_0": {"rngs": {"params": {"count": np.array(counts, np.uint32)}}}}
+    whole = {f"layers_{i}": {"mlp": {"kernel": kernel}} for i, kernel in enumerate(kernels)}
+    scanned = {"layers": blocks, "layers_remainder": {"layers_0": {"mlp": {"kernel": kernels[6]}}}}
+    of_scanned = {"layers": of_blocks, "layers_remainder": {"layers_0": stream}}
+    return [
+        {"params": {"params": {"decoder": weights}}, "nnx_aux": {"model": {"decoder": aux}}, "step": np.int32(3)}
+        for weights, aux in ((whole, {"layers_0": stream}), (scanned, of_scanned))
+    ]
+
+
+def test_streams_that_blocks_share_are_held_against_those_that_layers_share(tmp_path):
+    same, other = tmp_path / "same", tmp_path / "other"
+    for left, right in (shared_streams((4, 4)), shared_streams((4, 4))[::-1]):
+        folder = same / str("layers" in left["params"]["params"]["decoder"])
+        record = run(folder, left, right)
+        assert kinds(record) == []
+        assert record.compared == 7 + 7 + 1
+    record = run(other, *shared_streams((4, 5)))
+    assert kinds(record) == [("state", f"decoder/layers_{i}/rngs/params/count", "value") for i in (3, 4, 5)]
+
+
 def test_each_kind_of_difference_is_named(tmp_path, linen_tree):
     left, right = linen_tree(3, -1), linen_tree(3, 1)
     weights, mu = right["params"]["params"], right["opt_state"][0]["mu"]["params"]
