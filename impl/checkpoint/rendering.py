@@ -16,6 +16,10 @@ from impl.checkpoint.tables import table
 __all__ = ["as_data", "conversion_text", "inspection_text"]
 
 
+SHOWN = 3
+"""How many leaves are named that were left out for one reason."""
+
+
 def as_data(record: Any) -> dict[str, Any]:
     """A record as dicts, lists, numbers and strings, ready for json.dumps; what has an outcome gets that too."""
     data = _plain(record)
@@ -85,8 +89,19 @@ def conversion_text(record: ConversionReport) -> str:
         *_transfer(record.transfer),
         ("verified", f"values of {record.verified} leaves" if record.verified else "structure"),
     ]
-    dropped = [f"{row.path}: {row.reason}" for row in record.dropped]
-    return "\n".join([_facts(facts), *_listed("left out", dropped), *_listed("notes", list(record.notes))])
+    return "\n".join([_facts(facts), *_listed("left out", _dropped(record)), *_listed("notes", list(record.notes))])
+
+
+def _dropped(record: ConversionReport) -> list[str]:
+    """A line for each reason, with the first leaves that it holds for: an unscanned model has thousands of streams."""
+    reasons: dict[str, list[str]] = {}
+    for row in record.dropped:
+        reasons.setdefault(row.reason, []).append(row.path)
+    lines = []
+    for reason, paths in reasons.items():
+        more = f" and {len(paths) - SHOWN} more (--json PATH has all)" if len(paths) > SHOWN else ""
+        lines.append(f"{', '.join(paths[:SHOWN])}{more}: {reason}")
+    return lines
 
 
 def _transfer(record: Transfer) -> list[tuple[str, str]]:
