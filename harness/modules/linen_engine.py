@@ -47,7 +47,9 @@ def _leaves(model: LinenModel, task: Task, batch: Batch) -> dict[Key, Leaf]:
 
     def note(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = next_fun(*args, **kwargs)
-        order.append(context.module.path)
+        # A module may have an init or apply of its own, which Linen calls before the module is bound to anything.
+        if context.module.scope is not None:
+            order.append(context.module.path)
         return output
 
     with nn.intercept_methods(note):

@@ -69,7 +69,10 @@ def module_pair(
 
     return Pair(
         name=name,
-        sides={engine.name: _side(engine, task, bound) for engine in engines},
+        sides={
+            engine.name: _side(engine, task, bound, bridged=model.bridged)
+            for engine, model in zip(engines, (linen, nnx), strict=True)
+        },
         prepare=prepare,
         scenarios=_scenarios(name, task),
         table=lambda settings: table(bound().names),
@@ -79,10 +82,10 @@ def module_pair(
     )
 
 
-def _side(engine: Engine, task: Task, bound: Callable[[], Binding]) -> Side:
+def _side(engine: Engine, task: Task, bound: Callable[[], Binding], *, bridged: bool) -> Side:
     return Side(
         name=engine.name,
-        frameworks=frozenset({engine.name}),
+        frameworks=frozenset({"linen", "nnx"} if bridged else {engine.name}),
         programs=programs(engine, bound),
         graphs=partial(graphs, engine, task, bound),
     )

@@ -25,11 +25,14 @@ class LinenModel:
     """module: the unbound Linen module. train, evaluate: how it is called in each mode, the mode's arguments included:
 
     `train=lambda model, batch: model(batch["x"], train=True)`. Give the same function twice if there are no modes.
+    bridged: it holds NNX modules on purpose (`flax.nnx.bridge`), partly migrated as it is. Else a run that traces any
+        is refused.
     """
 
     module: nn.Module
     train: Callable[[Any, Batch], Any]
     evaluate: Callable[[Any, Batch], Any]
+    bridged: bool = False
 
 
 def _train_mode(model: nnx.Module) -> None:
@@ -47,6 +50,7 @@ class NnxModel:
     rearranged: Linen's leaves by name ("params/q/kernel") -> this module's that are made of those it reads, where one
         side fuses, reshapes or transposes: `lambda linen: {"params/qk/kernel": np.concatenate(...)}`. It may reshape,
         transpose, concatenate and slice; all that it does not read goes by its name.
+    bridged: it holds Linen modules on purpose, as in `LinenModel`.
     """
 
     create: Callable[[nnx.Rngs], nnx.Module]
@@ -54,6 +58,7 @@ class NnxModel:
     train: Callable[[Any], None] = _train_mode
     evaluate: Callable[[Any], None] = _eval_mode
     rearranged: Rearranged = as_they_are
+    bridged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ CURES = {
     Ending.TAMPERED_GOLDEN: "restore the golden's two files from version control; only `accept` may write them.",
     Ending.DRIFTED: "both sides may have moved together: mend the code, or accept a new golden and say why.",
     Ending.UNUSED_ALLOWANCE: "remove the allowance from scenarios/{scenario}.py: nothing needs it any more.",
-    Ending.REFUSED: "make each side run its own classes: see what `Side.frameworks` claims.",
+    Ending.REFUSED: "make each side run its own classes, or call it bridged (`bridged=True`, `Side.frameworks`).",
     Ending.NONDETERMINISTIC: "pin what varies (keys, order of reductions) before comparing sides.",
     Ending.TIMEOUT: "raise `seconds` in the scenario or pass --timeout, if the place where it hung looks innocent.",
     Ending.OUT_OF_MEMORY: "raise `gibibytes` in the scenario or pass --memory, or make the case smaller.",

@@ -8,9 +8,9 @@ import pytest
 from harness.judge import NotHeld
 from harness.oracle import with_noise
 from harness.placing import with_place
-from harness.verdict import Rung
+from harness.verdict import Ending, Rung
 from harness.verify import judged
-from tests.harness.pairs import encoder, noisy, recurrent
+from tests.harness.pairs import bridging, encoder, noisy, recurrent
 from tests.harness.pairs.run import case_of, results
 
 
@@ -50,6 +50,19 @@ def test_noise_is_drawn_with_the_rulers_keys():
 )
 def test_noise_that_is_another_is_caught(kind, program):
     assert verdict(noisy.twin(kind), program).rung is Rung.DIVERGED
+
+
+@pytest.mark.parametrize("program", ["structure", "forward", "grad", "train", "state", "taps_train"])
+def test_a_partly_migrated_module_that_says_so_is_compared(program):
+    found = verdict(bridging.twin(bridging.Wholly), program)
+    assert (found.ending, found.rung) == (None, Rung.BITWISE), found.detail or found.why_not_higher
+
+
+def test_a_partly_migrated_module_may_be_wrong_and_must_be_declared():
+    assert verdict(bridging.twin(bridging.Otherwise), "forward").rung is Rung.DIVERGED
+    found = verdict(bridging.twin(bridging.Wholly, bridged=False), "forward")
+    assert found.ending is Ending.REFUSED
+    assert "side linen declares linen, but forward traced linen and nnx" in found.detail
 
 
 @pytest.mark.parametrize("program", ["grad", "taps"])
