@@ -70,8 +70,8 @@ def module_pair(
     return Pair(
         name=name,
         sides={
-            engine.name: _side(engine, task, bound, bridged=model.bridged)
-            for engine, model in zip(engines, (linen, nnx), strict=True)
+            engine.name: _side(engine, task, bound, bridged=bridged)
+            for engine, bridged in zip(engines, (linen.bridged, nnx.bridged), strict=True)
         },
         prepare=prepare,
         scenarios=_scenarios(name, task),

@@ -10,7 +10,6 @@ import pytest
 from impl.checkpoint import (
     CheckpointError,
     KeyArray,
-    as_data,
     compare,
     conversion_text,
     convert,
@@ -59,22 +58,6 @@ def test_linen_scanned_to_nnx_unscanned_and_back(tmp_path, linen_tree):
     assert "D1" in conversion_text(report)
     to(tmp_path / "nnx", tmp_path / "back", layout="scanned")
     same(load_tree(tmp_path / "back"), load_tree(tmp_path / "linen"))
-
-
-def test_what_is_left_out_for_one_reason_is_one_line_and_all_of_it_in_the_data(tmp_path, linen_tree):
-    tree = linen_tree(3, -1)
-    counts = {"rngs": {name: {"count": np.uint32(5)} for name in ("params", "dropout")}}
-    tree["nnx_aux"] = {"model": {"decoder": {f"layers_{index}": counts for index in range(3)}}}
-    save_tree(tmp_path / "d2", tree)
-    report = to(tmp_path / "d2", tmp_path / "d1", to="D1")
-    first = [f"decoder/layers_0/rngs/{name}/count" for name in ("dropout", "params")]
-    line = (
-        f"  {', '.join(first)}, decoder/layers_1/rngs/dropout/count and 3 more (--json PATH has all): D1 has no place"
-    )
-    assert [text for text in conversion_text(report).splitlines() if "no place" in text] == [
-        f"{line} for streams and other model state; ask for D2 to keep it"
-    ]
-    assert len(as_data(report)["dropped"]) == 6
 
 
 def test_wrapped_values_and_the_bare_parameter_tree(tmp_path, linen_tree, model_leaves, nested):
