@@ -7,16 +7,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from impl.checkpoint import (
-    CheckpointError,
-    KeyArray,
-    compare,
-    conversion_text,
-    convert,
-    inspect,
-    load_tree,
-    save_tree,
-)
+from impl.checkpoint import CheckpointError, KeyArray, compare, conversion_text, convert, inspect, load_tree, save_tree
 from impl.checkpoint.leaves.leaf import same_bytes
 from impl.checkpoint.leaves.tree import flatten
 
