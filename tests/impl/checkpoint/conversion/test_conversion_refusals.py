@@ -1,4 +1,4 @@
-"""Requests that convert refuses before it writes anything."""
+"""What convert refuses before it writes anything, and what it says that it left out."""
 
 from __future__ import annotations
 
